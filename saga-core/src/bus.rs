@@ -1,0 +1,100 @@
+//! The bus's port: endpoints that receive, messages that are sent and confirmed.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use crate::commit::{Name, OutboxId, OutboxRow};
+use crate::message::Envelope;
+
+/// What carries messages between endpoints. Every adapter passes the conformance suite of the testkit.
+///
+/// It delivers at least once, in no promised order. A message that was confirmed is delivered even if this process
+/// dies; one that was not is sent again from the outbox.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Declares the endpoints with their subscriptions and begins to receive; called once, before anything is sent.
+    /// Each endpoint's messages come out of its own channel, which ends when the bus is closed.
+    ///
+    /// # Errors
+    /// When the topology can not be declared: says which part, and what is there instead.
+    async fn start(
+        &self,
+        endpoints: &[Endpoint],
+        confirms: mpsc::UnboundedSender<Confirm>,
+    ) -> Result<Vec<mpsc::UnboundedReceiver<Delivery>>, BusError>;
+
+    /// Sends messages; returns when they are on their way, not when they have arrived. The outcome of each comes
+    /// through `confirms`, in any order, exactly once.
+    async fn send(&self, rows: Vec<(OutboxId, OutboxRow)>);
+
+    /// These deliveries are handled, durably; never deliver them again.
+    fn acknowledge(&self, receipts: &[Receipt]);
+
+    /// Whether the bus can send and receive now; if not, why.
+    fn health(&self) -> Result<(), String>;
+}
+
+/// An endpoint: a queue with a name, and the message types published to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name.
+    pub name: Name,
+    /// The names of the types that it subscribes to.
+    pub subscriptions: Vec<&'static str>,
+    /// How many unacknowledged messages it takes at the most.
+    pub prefetch: usize,
+}
+
+/// One message, delivered to one endpoint.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The message.
+    pub envelope: Arc<Envelope>,
+    /// What to acknowledge it by.
+    pub receipt: Receipt,
+}
+
+/// What a delivery is acknowledged by. A receipt of an earlier epoch (a connection that was lost) is void: the bus
+/// ignores it, and the message is delivered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Receipt {
+    /// Which connection it came over.
+    pub epoch: u64,
+    /// Its number there.
+    pub tag: u64,
+}
+
+/// What became of a message that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirm {
+    /// The outbox row.
+    pub id: OutboxId,
+    /// Arrived, or why not.
+    pub result: Result<(), SendError>,
+}
+
+/// Why a message did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// There is no place for it, now or later: set the row aside.
+    #[error("{0}")]
+    Unroutable(String),
+    /// The bus could not take it now: send it again later.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Why a bus could not start.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BusError {
+    /// The topology is not as declared, and waiting will not mend it.
+    #[error("{0}")]
+    Topology(String),
+    /// The server can not be reached.
+    #[error("{0}")]
+    Unavailable(String),
+}

@@ -1,0 +1,289 @@
+//! Messages, their envelope, and where their ids come from.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// A message type that can be stored and can travel.
+pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The type's name on the wire and in storage, `Namespace:Name`: part of the durable contract.
+    const NAME: &'static str;
+}
+
+/// An id derived from a cause and a name (UUIDv5): the same cause and name give the same id, whenever it is asked.
+pub fn derive_id(cause: Uuid, name: &str) -> Uuid {
+    Uuid::new_v5(&cause, name.as_bytes())
+}
+
+/// The names of the headers that this library writes and reads. Names that begin with `MT-` are MassTransit's.
+pub mod header {
+    /// How often the message was retried before this delivery; absent on the first.
+    pub const REDELIVERY_COUNT: &str = "MT-Redelivery-Count";
+    /// The token of the timer that fired; a message without it is no timer.
+    pub const TIMER_TOKEN: &str = "MT-Scheduling-TokenId";
+    /// How often the message was taken out of the dead letters by an operator.
+    pub const REDRIVE_COUNT: &str = "MT-Redrive-Count";
+    /// The saga on whose behalf the message was sent, by [`Saga::NAME`](crate::Saga::NAME).
+    pub const SAGA: &str = "MT-Saga-Name";
+    /// The user on whose behalf the conversation began; copied onto every message that follows.
+    pub const USER: &str = "Saga-User";
+}
+
+/// A message body: JSON text, known to be valid JSON, not parsed until its type is known.
+#[derive(Clone)]
+pub struct Body(Box<RawValue>);
+
+impl Body {
+    /// Writes a value.
+    ///
+    /// # Panics
+    /// When the type's `Serialize` fails, which is a defect of the type.
+    pub fn of<T: Serialize>(value: &T) -> Self {
+        match serde_json::value::to_raw_value(value) {
+            Ok(raw) => Self(raw),
+            Err(error) => panic!("{} can not be written as JSON: {error}", std::any::type_name::<T>()),
+        }
+    }
+
+    /// Takes JSON text as it is.
+    ///
+    /// # Errors
+    /// When the text is not JSON.
+    pub fn from_json(json: String) -> Result<Self, serde_json::Error> {
+        RawValue::from_string(json).map(Self)
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// Reads the body as a value of type `T`.
+    ///
+    /// # Errors
+    /// When the body is not of that type.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.as_str())
+    }
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Body {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(Self)
+    }
+}
+
+/// Headers: name → JSON value.
+pub type Headers = BTreeMap<Cow<'static, str>, Value>;
+
+/// A message with everything that travels with it: MassTransit's envelope, field by field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope {
+    /// The message's id: what the inbox knows it by.
+    pub message_id: Uuid,
+    /// The request that this answers or is, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Uuid>,
+    /// The saga instance, or other unit, that the message belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Uuid>,
+    /// The conversation, from its first message to its last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation_id: Option<Uuid>,
+    /// The correlation id of the message that caused this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator_id: Option<Uuid>,
+    /// The endpoint that sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_address: Option<String>,
+    /// The endpoint or exchange that it was sent to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination_address: Option<String>,
+    /// Where an answer goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_address: Option<String>,
+    /// Where a `Fault` goes; absent: to the response address, else it is published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_address: Option<String>,
+    /// The names of the message's type, the concrete one first. Written as URNs.
+    #[serde(serialize_with = "write_urns", deserialize_with = "read_urns")]
+    pub message_type: Vec<Cow<'static, str>>,
+    /// The message itself.
+    pub message: Body,
+    /// When it was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_time: Option<DateTime<Utc>>,
+    /// Everything else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: Headers,
+}
+
+const URN: &str = "urn:message:";
+
+fn write_urns<S: Serializer>(names: &[Cow<'static, str>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(names.iter().map(|name| format!("{URN}{name}")))
+}
+
+fn read_urns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Cow<'static, str>>, D::Error> {
+    let urns = Vec::<String>::deserialize(deserializer)?;
+    if urns.is_empty() {
+        return Err(D::Error::custom("messageType names no type"));
+    }
+    Ok(urns.into_iter().map(|urn| Cow::Owned(urn.strip_prefix(URN).unwrap_or(&urn).to_owned())).collect())
+}
+
+impl Envelope {
+    /// An envelope that begins a conversation.
+    pub fn new<M: Message>(message_id: Uuid, message: &M) -> Self {
+        Self::raw(message_id, M::NAME, Body::of(message))
+    }
+
+    /// An envelope around a body that is already written.
+    pub fn raw(message_id: Uuid, name: impl Into<Cow<'static, str>>, body: Body) -> Self {
+        Self {
+            message_id,
+            request_id: None,
+            correlation_id: None,
+            conversation_id: Some(message_id),
+            initiator_id: None,
+            source_address: None,
+            destination_address: None,
+            response_address: None,
+            fault_address: None,
+            message_type: vec![name.into()],
+            message: body,
+            sent_time: None,
+            headers: Headers::new(),
+        }
+    }
+
+    /// Names the user on whose behalf the conversation begins.
+    #[must_use]
+    pub fn for_user(mut self, user: impl Into<String>) -> Self {
+        self.headers.insert(Cow::Borrowed(header::USER), Value::String(user.into()));
+        self
+    }
+
+    /// Names the instance that the message belongs to.
+    #[must_use]
+    pub fn correlated(mut self, id: Uuid) -> Self {
+        self.correlation_id = Some(id);
+        self
+    }
+
+    /// The name of the concrete message type.
+    pub fn name(&self) -> &str {
+        self.message_type.first().map_or("", |name| name)
+    }
+
+    /// The conversation that the message belongs to; a message that names none begins one of its own.
+    pub fn conversation(&self) -> Uuid {
+        self.conversation_id.unwrap_or(self.message_id)
+    }
+
+    /// 1 on the first delivery, one more for each retry.
+    pub fn attempt(&self) -> u32 {
+        self.number(header::REDELIVERY_COUNT).saturating_add(1)
+    }
+
+    /// How often an operator has redriven the message.
+    pub fn redrives(&self) -> u32 {
+        self.number(header::REDRIVE_COUNT)
+    }
+
+    /// The user on whose behalf the conversation began.
+    pub fn user(&self) -> Option<&str> {
+        self.text(header::USER)
+    }
+
+    /// The saga on whose behalf the message was sent.
+    pub fn saga(&self) -> Option<&str> {
+        self.text(header::SAGA)
+    }
+
+    /// The token of the timer that fired, if the message is one.
+    pub fn timer_token(&self) -> Option<Uuid> {
+        self.text(header::TIMER_TOKEN).and_then(|token| token.parse().ok())
+    }
+
+    /// The endpoint that an answer goes to, if one was named.
+    pub fn response_endpoint(&self) -> Option<&str> {
+        self.response_address.as_deref().map(|address| address.strip_prefix("queue:").unwrap_or(address))
+    }
+
+    /// The same message for another attempt. The id stays.
+    #[must_use]
+    pub fn with_attempt(&self, attempt: u32) -> Self {
+        let mut again = self.clone();
+        again.headers.remove(header::REDELIVERY_COUNT);
+        if attempt > 1 {
+            again.headers.insert(Cow::Borrowed(header::REDELIVERY_COUNT), (attempt - 1).into());
+        }
+        again
+    }
+
+    /// The same message, taken out of the dead letters once more: attempts count from 1 again. The id stays.
+    #[must_use]
+    pub fn redriven(&self) -> Self {
+        let mut again = self.with_attempt(1);
+        again.headers.insert(Cow::Borrowed(header::REDRIVE_COUNT), (self.redrives() + 1).into());
+        again
+    }
+
+    /// The id of the `index`th message that `endpoint` produces while handling this one: the same at each attempt,
+    /// another after a redrive.
+    pub fn produced_id(&self, endpoint: &str, index: usize) -> Uuid {
+        match self.redrives() {
+            0 => derive_id(self.message_id, &format!("{endpoint}/{index}")),
+            redrives => derive_id(self.message_id, &format!("{endpoint}/{index}/{redrives}")),
+        }
+    }
+
+    /// An envelope caused by this one: same conversation, this one's correlation as initiator, custom headers copied
+    /// (those that begin with `MT-` are not).
+    pub fn cause(&self, message_id: Uuid, name: impl Into<Cow<'static, str>>, body: Body, now: DateTime<Utc>) -> Self {
+        let custom = self.headers.iter().filter(|(name, _)| !name.starts_with("MT-"));
+        Self {
+            conversation_id: Some(self.conversation()),
+            correlation_id: self.correlation_id,
+            initiator_id: self.correlation_id.or(self.request_id),
+            sent_time: Some(now),
+            headers: custom.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            ..Self::raw(message_id, name, body)
+        }
+    }
+
+    fn number(&self, header: &str) -> u32 {
+        self.headers.get(header).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
+    }
+
+    fn text(&self, header: &str) -> Option<&str> {
+        self.headers.get(header).and_then(Value::as_str)
+    }
+}

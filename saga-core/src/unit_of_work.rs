@@ -1,0 +1,353 @@
+//! One message against one instance: decides everything that is to be written, and writes nothing. Pure; the runtime
+//! and the explorer both live by it.
+
+use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::alphabet::Finite;
+use crate::commit::{
+    Commit, DeadLetterRow, FaultMark, InboxRow, InstanceRow, JournalEffect, JournalOutcome, JournalRow, Mark, Name,
+    OutboxRow, StoredInstance, TimerKind, TimerRow,
+};
+use crate::effect::{Effect, Effects, Outgoing};
+use crate::failure::{Failure, FailureKind};
+use crate::machine::{Event, Machine, Step};
+use crate::message::{Body, Envelope, header};
+use crate::retry::RetryPolicy;
+use crate::saga::{Ctx, Instance, Saga};
+
+/// An instance while a batch works on it: what it is now, and what the store must still hold when it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Live<S: Saga> {
+    pub(crate) instance: Instance<S>,
+    loaded: u64,
+}
+
+impl<S: Saga> Live<S> {
+    /// An instance that is not stored yet.
+    pub(crate) fn new(id: Uuid) -> Self {
+        Self { instance: Instance::new(id), loaded: 0 }
+    }
+
+    /// Reads a stored instance. What a newer version wrote is not misread: it is a permanent failure of the message.
+    pub(crate) fn restore(stored: &StoredInstance) -> Result<Self, Failure> {
+        let unreadable = |what: &str, error: &dyn std::fmt::Display| {
+            Failure::permanent(format!("instance {} of saga {} has {what}: {error}", stored.id, S::NAME))
+        };
+        let state = S::State::from_name(&stored.state)
+            .ok_or_else(|| unreadable("a state that this version does not know", &stored.state))?;
+        let data = stored.data.read().map_err(|error| unreadable("data that this version can not read", &error))?;
+        let timers = stored.timers.read().map_err(|error| unreadable("timers that can not be read", &error))?;
+        let instance = Instance { id: stored.id, state, data, version: stored.version, timers };
+        Ok(Self { instance, loaded: stored.version })
+    }
+
+    /// Adds the instance to the commit, if it has moved.
+    pub(crate) fn write(&self, commit: &mut Commit) {
+        let it = &self.instance;
+        if it.version > self.loaded {
+            commit.instances.push(InstanceRow {
+                saga: S::NAME,
+                id: it.id,
+                expected: self.loaded,
+                version: it.version,
+                state: it.state.name(),
+                data: Body::of(&it.data).as_str().to_owned(),
+                timers: Body::of(&it.timers).as_str().to_owned(),
+            });
+        }
+    }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Verdict {
+    /// It is handled.
+    Handled(JournalOutcome),
+    /// It is tried again later.
+    Again(Failure),
+    /// It is a dead letter.
+    Dead(Failure),
+}
+
+/// The step of one message, with everything it writes added to the commit.
+pub(crate) fn step<S: Saga>(
+    machine: &Machine<S>,
+    live: &mut Live<S>,
+    event: &Event,
+    envelope: &Arc<Envelope>,
+    retry: &RetryPolicy,
+    commit: &mut Commit,
+) -> Verdict {
+    let before = live.instance.clone();
+    let fired = match envelope.timer_token() {
+        None => false,
+        Some(token) if live.instance.timers.get(envelope.name()) == Some(&token) => {
+            live.instance.timers.remove(envelope.name());
+            true
+        }
+        Some(_) => {
+            let mut row = journal::<S>(&before, envelope, JournalOutcome::Ignored, commit.at);
+            row.error = Some("the timer had been cancelled or replaced".to_owned());
+            return handled(envelope, S::ENDPOINT, row, commit);
+        }
+    };
+    let ctx = Ctx {
+        now: commit.at,
+        message_id: envelope.message_id,
+        correlation_id: before.id,
+        conversation_id: envelope.conversation(),
+        initiator_id: envelope.initiator_id,
+        attempt: envelope.attempt(),
+        user: envelope.user(),
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| machine.step_event(&mut live.instance, event, &ctx)));
+    let failure = match outcome {
+        Ok(Step::Moved(effects)) => {
+            let mut row = journal::<S>(&before, envelope, JournalOutcome::Moved, commit.at);
+            row.to = Some(Cow::Borrowed(live.instance.state.name()));
+            row.version = Some(live.instance.version);
+            row.effects = carry_out(live, effects, envelope, commit);
+            if envelope.redrives() > 0 {
+                commit.marks.push(mark(S::NAME.into(), before.id, 0, FaultMark::Clear));
+            }
+            return handled(envelope, S::ENDPOINT, row, commit);
+        }
+        Ok(Step::Ignored) => {
+            let mut row = journal::<S>(&before, envelope, JournalOutcome::Ignored, commit.at);
+            if fired {
+                live.instance.version += 1;
+                row.version = Some(live.instance.version);
+            }
+            return handled(envelope, S::ENDPOINT, row, commit);
+        }
+        Ok(Step::Deferred(why)) => Failure::new(FailureKind::Deferred, why),
+        Ok(Step::Rejected(why)) => Failure::new(FailureKind::Rejected, why),
+        Err(panic) => Failure::panicked(&*panic),
+    };
+    live.instance = before;
+    let row = journal::<S>(&live.instance, envelope, JournalOutcome::Faulted, commit.at);
+    fail(Failed { envelope, endpoint: S::ENDPOINT.into(), journal: Some(row), failure, answer: None }, retry, commit)
+}
+
+/// A message that no instance could be found for, or whose instance can not be read.
+pub(crate) fn refuse<S: Saga>(
+    id: Option<Uuid>,
+    failure: Failure,
+    envelope: &Arc<Envelope>,
+    retry: &RetryPolicy,
+    commit: &mut Commit,
+) -> Verdict {
+    let row = id.map(|id| JournalRow {
+        from: None,
+        to: None,
+        ..journal::<S>(&Instance::new(id), envelope, JournalOutcome::Faulted, commit.at)
+    });
+    fail(Failed { envelope, endpoint: S::ENDPOINT.into(), journal: row, failure, answer: None }, retry, commit)
+}
+
+/// A failed attempt at a message.
+pub(crate) struct Failed<'a> {
+    pub(crate) envelope: &'a Arc<Envelope>,
+    pub(crate) endpoint: Name,
+    /// The line for the history of the instance that the message belongs to, if it belongs to one; its outcome and
+    /// error are filled in.
+    pub(crate) journal: Option<JournalRow>,
+    pub(crate) failure: Failure,
+    /// What the caller of an activity is told, if this was the last attempt.
+    pub(crate) answer: Option<Outgoing>,
+}
+
+/// Counts a failure: another attempt later, or a dead letter, a `Fault`, the instance marked.
+pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit) -> Verdict {
+    let Failed { envelope, endpoint, journal, failure, answer } = failed;
+    let kind = failure.kind();
+    let again = retry.delay(envelope.attempt(), envelope.message_id).filter(|_| kind.is_retryable());
+    let outcome = match (again, kind) {
+        (Some(_), FailureKind::Deferred) => JournalOutcome::Deferred,
+        (Some(_), _) => JournalOutcome::Retried,
+        (None, FailureKind::Rejected) => JournalOutcome::Rejected,
+        (None, _) => JournalOutcome::Faulted,
+    };
+    if let Some(row) = journal {
+        let fault = if again.is_some() { FaultMark::Keep } else { FaultMark::Set(failure.message().to_owned()) };
+        commit.marks.push(mark(row.saga.clone(), row.id, u32::from(again.is_some()), fault));
+        commit.journal.push(JournalRow { outcome, error: Some(failure.message().to_owned()), ..row });
+    }
+    if let Some(delay) = again {
+        let attempt = envelope.attempt() + 1;
+        commit.timers.push(TimerRow {
+            token: envelope.produced_id(&format!("{endpoint}/attempt"), attempt as usize),
+            endpoint,
+            kind: TimerKind::Redelivery,
+            due: commit.at + delay,
+            envelope: Arc::new(envelope.with_attempt(attempt)),
+        });
+        return Verdict::Again(failure);
+    }
+    if let Some(answer) = answer {
+        commit.outbox.push(respond(envelope, &endpoint, answer, commit.at));
+        commit.outbox.push(fault(envelope, &endpoint, &failure, envelope.fault_address.as_deref(), commit.at));
+    } else {
+        let to = envelope.fault_address.as_deref().or(envelope.response_address.as_deref());
+        commit.outbox.push(fault(envelope, &endpoint, &failure, to, commit.at));
+    }
+    commit.dead_letters.push(DeadLetterRow::new(envelope, endpoint.clone(), kind, failure.message(), commit.at));
+    commit.inbox.push(InboxRow { endpoint, message_id: envelope.message_id });
+    Verdict::Dead(failure)
+}
+
+/// The answer to a command: sent to whoever asked, published where nobody is named.
+pub(crate) fn respond(envelope: &Envelope, endpoint: &str, answer: Outgoing, now: DateTime<Utc>) -> OutboxRow {
+    let id = envelope.produced_id(endpoint, 0);
+    let mut out = envelope.cause(id, answer.name, answer.body, now);
+    out.source_address = Some(format!("queue:{endpoint}"));
+    out.request_id = envelope.request_id;
+    out.destination_address.clone_from(&envelope.response_address);
+    OutboxRow { destination: envelope.response_endpoint().map(|it| it.to_owned().into()), envelope: Arc::new(out) }
+}
+
+/// The `Fault` of a message: MassTransit's shape.
+fn fault(envelope: &Envelope, endpoint: &str, failure: &Failure, to: Option<&str>, now: DateTime<Utc>) -> OutboxRow {
+    let id = envelope.produced_id(&format!("{endpoint}/fault"), 0);
+    let urns: Vec<_> = envelope.message_type.iter().map(|name| format!("urn:message:{name}")).collect();
+    let body = serde_json::json!({
+        "faultId": id,
+        "faultedMessageId": envelope.message_id,
+        "timestamp": now,
+        "exceptions": [{ "exceptionType": failure.kind().name(), "message": failure.message() }],
+        "faultMessageTypes": urns,
+        "message": envelope.message,
+    });
+    let mut names: Vec<Name> =
+        envelope.message_type.iter().map(|name| format!("MassTransit:Fault[[{name}]]").into()).collect();
+    names.push("MassTransit:Fault".into());
+    let mut out = envelope.cause(id, names[0].clone(), Body::of(&body), now);
+    out.message_type = names;
+    out.source_address = Some(format!("queue:{endpoint}"));
+    out.request_id = envelope.request_id;
+    out.destination_address = to.map(str::to_owned);
+    let destination = to.map(|to| to.strip_prefix("queue:").unwrap_or(to).to_owned().into());
+    OutboxRow { destination, envelope: Arc::new(out) }
+}
+
+/// Turns effects into rows; returns what the journal says of them.
+fn carry_out<S: Saga>(
+    live: &mut Live<S>,
+    effects: Effects<S>,
+    envelope: &Envelope,
+    commit: &mut Commit,
+) -> Vec<JournalEffect> {
+    let now = commit.at;
+    let mut journal = Vec::new();
+    for (index, effect) in effects.into_vec().into_iter().enumerate() {
+        let id = envelope.produced_id(S::ENDPOINT, index);
+        let mut line = JournalEffect { kind: "write".into(), name: None, message_id: None, endpoint: None, due: None };
+        let mut send = |kind: &'static str, destination: Option<Name>, out: Outgoing, answer: bool| {
+            line.kind = kind.into();
+            line.name = Some(out.name.into());
+            line.message_id = Some(id);
+            line.endpoint.clone_from(&destination);
+            let mut out = produced::<S>(live.instance.id, envelope, id, out, now);
+            out.destination_address = destination.as_ref().map(|name| format!("queue:{name}"));
+            out.response_address = answer.then(|| format!("queue:{}", S::ENDPOINT));
+            OutboxRow { destination, envelope: Arc::new(out) }
+        };
+        match effect {
+            Effect::Publish(out) => commit.outbox.push(send("publish", None, out, false)),
+            Effect::Send { endpoint, message } => commit.outbox.push(send("send", Some(endpoint), message, false)),
+            Effect::Call { endpoint, message } => {
+                commit.outbox.push(send("call", Some(endpoint.into()), message, true));
+            }
+            Effect::Schedule { message, after } => {
+                let due = now + after;
+                let name = message.name;
+                let mut out = produced::<S>(live.instance.id, envelope, id, message, now);
+                out.headers.insert(header::TIMER_TOKEN.into(), Value::String(id.to_string()));
+                commit.cancelled.extend(live.instance.timers.insert(name.to_owned(), id));
+                commit.timers.push(TimerRow {
+                    token: id,
+                    endpoint: S::ENDPOINT.into(),
+                    kind: TimerKind::Timer,
+                    due,
+                    envelope: Arc::new(out),
+                });
+                line.kind = "schedule".into();
+                (line.name, line.message_id, line.due) = (Some(name.into()), Some(id), Some(due));
+            }
+            Effect::Unschedule { name } => {
+                commit.cancelled.extend(live.instance.timers.remove(name));
+                line.kind = "unschedule".into();
+                line.name = Some(name.into());
+            }
+            Effect::Write(row) => commit.rows.push(Box::new(row)),
+        }
+        journal.push(line);
+    }
+    journal
+}
+
+/// An envelope that the saga's instance `id` sends.
+fn produced<S: Saga>(id: Uuid, cause: &Envelope, message_id: Uuid, out: Outgoing, now: DateTime<Utc>) -> Envelope {
+    let mut envelope = cause.cause(message_id, out.name, out.body, now).correlated(id);
+    envelope.source_address = Some(format!("queue:{}", S::ENDPOINT));
+    envelope.headers.insert(header::SAGA.into(), Value::String(S::NAME.to_owned()));
+    envelope
+}
+
+fn handled(envelope: &Envelope, endpoint: &'static str, row: JournalRow, commit: &mut Commit) -> Verdict {
+    let outcome = row.outcome;
+    commit.journal.push(row);
+    commit.inbox.push(InboxRow { endpoint: endpoint.into(), message_id: envelope.message_id });
+    Verdict::Handled(outcome)
+}
+
+pub(crate) fn mark(saga: Name, id: Uuid, retries: u32, fault: FaultMark) -> Mark {
+    Mark { saga, id, retries, fault }
+}
+
+fn journal<S: Saga>(
+    before: &Instance<S>,
+    envelope: &Envelope,
+    outcome: JournalOutcome,
+    at: DateTime<Utc>,
+) -> JournalRow {
+    let state = Some(Cow::Borrowed(before.state.name()));
+    let line = journal_line(S::NAME.into(), before.id, S::ENDPOINT.into(), envelope, outcome, at);
+    JournalRow { from: state.clone(), to: state, ..line }
+}
+
+/// A line of history without states: what an activity or a consumer leaves in the history of the instance.
+pub(crate) fn journal_line(
+    saga: Name,
+    id: Uuid,
+    endpoint: Name,
+    envelope: &Envelope,
+    outcome: JournalOutcome,
+    at: DateTime<Utc>,
+) -> JournalRow {
+    JournalRow {
+        saga,
+        id,
+        version: None,
+        endpoint,
+        message_id: envelope.message_id,
+        message_type: envelope.message_type.first().cloned().unwrap_or_default(),
+        message: envelope.message.clone(),
+        conversation_id: envelope.conversation(),
+        initiator_id: envelope.initiator_id,
+        user: envelope.user().map(str::to_owned),
+        attempt: envelope.attempt(),
+        outcome,
+        from: None,
+        to: None,
+        effects: Vec::new(),
+        error: None,
+        at,
+    }
+}
