@@ -3,5 +3,5 @@
 mod orders;
 
 pub use orders::{
-    Notification, NotificationKind, Order, OrderItem, OrderPage, OrderStatus, Orders, OrdersError, Overdue,
+    Notification, NotificationKind, OrderItem, OrderPage, OrderStatus, Orders, OrdersError, Overdue, StoredOrder,
 };

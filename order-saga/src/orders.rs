@@ -34,7 +34,7 @@ pub struct OrderItem {
 
 /// An order as it is stored.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Order {
+pub struct StoredOrder {
     /// Its id, which is the saga's correlation id.
     pub id: Uuid,
     /// Whose it is.
@@ -115,13 +115,13 @@ pub struct Overdue {
 #[async_trait]
 pub trait Orders: Send + Sync + 'static {
     /// One order with its items.
-    async fn order(&self, id: Uuid) -> Result<Option<Order>, OrdersError>;
+    async fn order(&self, id: Uuid) -> Result<Option<StoredOrder>, OrdersError>;
 
     /// The order that was submitted under this message id.
-    async fn submitted(&self, submission_id: Uuid) -> Result<Option<Order>, OrdersError>;
+    async fn submitted(&self, submission_id: Uuid) -> Result<Option<StoredOrder>, OrdersError>;
 
     /// A page of one user's orders, newest first.
-    async fn page(&self, page: &OrderPage<'_>) -> Result<Vec<Order>, OrdersError>;
+    async fn page(&self, page: &OrderPage<'_>) -> Result<Vec<StoredOrder>, OrdersError>;
 
     /// The notifications of one order, oldest first.
     async fn notifications(&self, order_id: Uuid) -> Result<Vec<Notification>, OrdersError>;
