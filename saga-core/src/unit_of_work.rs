@@ -26,12 +26,14 @@ use crate::saga::{Ctx, Instance, Saga};
 pub(crate) struct Live<S: Saga> {
     pub(crate) instance: Instance<S>,
     loaded: u64,
+    /// The instance's data as JSON; absent until it is stored or moved.
+    data: Option<Body>,
 }
 
 impl<S: Saga> Live<S> {
     /// An instance that is not stored yet.
     pub(crate) fn new(id: Uuid) -> Self {
-        Self { instance: Instance::new(id), loaded: 0 }
+        Self { instance: Instance::new(id), loaded: 0, data: None }
     }
 
     /// Reads a stored instance. What a newer version wrote is not misread: it is a permanent failure of the message.
@@ -44,7 +46,7 @@ impl<S: Saga> Live<S> {
         let data = stored.data.read().map_err(|error| unreadable("data that this version can not read", &error))?;
         let timers = stored.timers.read().map_err(|error| unreadable("timers that can not be read", &error))?;
         let instance = Instance { id: stored.id, state, data, version: stored.version, timers };
-        Ok(Self { instance, loaded: stored.version })
+        Ok(Self { instance, loaded: stored.version, data: Some(stored.data.clone()) })
     }
 
     /// Adds the instance to the commit, if it has moved.
@@ -57,7 +59,7 @@ impl<S: Saga> Live<S> {
                 expected: self.loaded,
                 version: it.version,
                 state: it.state.name(),
-                data: Body::of(&it.data).as_str().to_owned(),
+                data: self.data.as_ref().map_or_else(|| Body::of(&it.data), Body::clone).as_str().to_owned(),
                 timers: Body::of(&it.timers).as_str().to_owned(),
             });
         }
@@ -106,9 +108,15 @@ pub(crate) fn step<S: Saga>(
         attempt: envelope.attempt(),
         user: envelope.user(),
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| machine.step_event(&mut live.instance, event, &ctx)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let step = machine.step_event(&mut live.instance, event, &ctx);
+        // Data that can not be written must spoil this message alone, not the batch that writes it.
+        let data = matches!(step, Step::Moved(_)).then(|| Body::of(&live.instance.data));
+        (step, data)
+    }));
     let failure = match outcome {
-        Ok(Step::Moved(effects)) => {
+        Ok((Step::Moved(effects), data)) => {
+            live.data = data;
             let mut row = journal::<S>(&before, envelope, JournalOutcome::Moved, commit.at);
             row.to = Some(Cow::Borrowed(live.instance.state.name()));
             row.version = Some(live.instance.version);
@@ -118,7 +126,7 @@ pub(crate) fn step<S: Saga>(
             }
             return handled(envelope, S::ENDPOINT, row, commit);
         }
-        Ok(Step::Ignored) => {
+        Ok((Step::Ignored, _)) => {
             let mut row = journal::<S>(&before, envelope, JournalOutcome::Ignored, commit.at);
             if fired {
                 live.instance.version += 1;
@@ -126,8 +134,8 @@ pub(crate) fn step<S: Saga>(
             }
             return handled(envelope, S::ENDPOINT, row, commit);
         }
-        Ok(Step::Deferred(why)) => Failure::new(FailureKind::Deferred, why),
-        Ok(Step::Rejected(why)) => Failure::new(FailureKind::Rejected, why),
+        Ok((Step::Deferred(why), _)) => Failure::new(FailureKind::Deferred, why),
+        Ok((Step::Rejected(why), _)) => Failure::new(FailureKind::Rejected, why),
         Err(panic) => Failure::panicked(&*panic),
     };
     live.instance = before;
@@ -351,3 +359,6 @@ pub(crate) fn journal_line(
         at,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! What one message writes, seen through a saga that has one row of each kind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Live, Verdict, refuse, step};
+use crate::commit::{Commit, FaultMark, JournalOutcome, TimerKind};
+use crate::message::{Envelope, Message, derive_id};
+use crate::retry::RetryPolicy;
+use crate::table::{Correlation, Rule, defer, ignore, reject};
+use crate::{Ctx, Effects, FailureKind, Machine, Saga};
+
+macro_rules! messages {
+    ($($name:ident),+) => { $(
+        #[derive(Clone, Serialize, Deserialize)]
+        struct $name { id: Uuid, seconds: u64 }
+        impl Message for $name { const NAME: &'static str = concat!("Parcels:", stringify!($name)); }
+    )+ };
+}
+messages!(Sent, Early, Refused, Late, Arrived, Broken);
+
+crate::states! { enum ParcelState { New, Travelling, Arrived } }
+crate::events! { enum ParcelEvent { Sent, Early, Refused, Late, Arrived, Broken } }
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Parcel {
+    steps: u32,
+    /// JSON has no keys that are tuples: an entry makes the data unwritable.
+    unwritable: BTreeMap<(u8, u8), u8>,
+}
+
+impl Saga for Parcel {
+    const NAME: &'static str = "parcel";
+    const ENDPOINT: &'static str = "parcel-saga";
+    type State = ParcelState;
+    type Event = ParcelEvent;
+    type Row = ();
+
+    fn correlate(event: ParcelEvent) -> Correlation {
+        use ParcelEvent as On;
+        match event {
+            On::Sent(on) => on.by(|it| it.id),
+            On::Early(on) => on.by(|it| it.id),
+            On::Refused(on) => on.by(|it| it.id),
+            On::Late(on) => on.by(|it| it.id),
+            On::Arrived(on) => on.by(|it| it.id),
+            On::Broken(on) => on.by(|it| {
+                assert!(it.seconds > 0, "nobody knows whose this is");
+                it.id
+            }),
+        }
+    }
+
+    fn table(state: ParcelState, event: ParcelEvent) -> Rule<Self> {
+        use ParcelEvent as On;
+        use ParcelState::{Arrived, New, Travelling};
+        match (state, event) {
+            (New | Travelling, On::Sent(on)) => on.to(Travelling, send),
+            (New | Travelling | Arrived, On::Early(_)) => defer("too early"),
+            (New | Travelling | Arrived, On::Refused(_)) => reject("a mistake"),
+            (New | Arrived, On::Late(_)) => ignore(),
+            (Travelling, On::Late(on)) => on.stay(again),
+            (New | Travelling, On::Arrived(on)) => on.to(Arrived, stop),
+            (Arrived, On::Sent(_) | On::Arrived(_)) => ignore(),
+            (New | Travelling | Arrived, On::Broken(on)) => on.stay(spoil),
+        }
+    }
+}
+
+fn send(parcel: &mut Parcel, sent: &Sent, _: &Ctx<'_>) -> Effects<Parcel> {
+    parcel.steps += 1;
+    Effects::none().schedule(Late { id: sent.id, seconds: 0 }, Duration::from_secs(sent.seconds))
+}
+
+fn again(_: &mut Parcel, late: &Late, _: &Ctx<'_>) -> Effects<Parcel> {
+    Effects::none().schedule(Late { id: late.id, seconds: 1 }, Duration::from_secs(1))
+}
+
+fn stop(_: &mut Parcel, _: &Arrived, _: &Ctx<'_>) -> Effects<Parcel> {
+    Effects::none()
+}
+
+fn spoil(parcel: &mut Parcel, broken: &Broken, _: &Ctx<'_>) -> Effects<Parcel> {
+    parcel.unwritable.insert((0, 0), 0);
+    Effects::none().publish(Sent { id: broken.id, seconds: 0 })
+}
+
+const ID: Uuid = Uuid::from_u128(7);
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+fn message<M: Message>(message: &M) -> Arc<Envelope> {
+    Arc::new(Envelope::new(derive_id(ID, M::NAME), message))
+}
+
+/// One message against one instance; the commit is what it wrote.
+fn handle(live: &mut Live<Parcel>, envelope: &Arc<Envelope>) -> (Verdict, Commit) {
+    let machine = Machine::<Parcel>::new();
+    let mut commit = Commit::new(now());
+    let event = machine.read(envelope).unwrap();
+    let verdict = step(&machine, live, &event, envelope, &RetryPolicy::default(), &mut commit);
+    live.write(&mut commit);
+    (verdict, commit)
+}
+
+/// A parcel that travels, with its timer's envelope.
+fn travelling() -> (Live<Parcel>, Arc<Envelope>) {
+    let mut live = Live::new(ID);
+    let (_, commit) = handle(&mut live, &message(&Sent { id: ID, seconds: 60 }));
+    (live, commit.timers[0].envelope.clone())
+}
+
+#[test]
+fn given_data_that_json_can_not_hold_when_the_step_moved_then_the_message_alone_has_failed() {
+    let (mut live, _) = travelling();
+    let before = live.instance.clone();
+    let (verdict, commit) = handle(&mut live, &message(&Broken { id: ID, seconds: 1 }));
+    let Verdict::Again(failure) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(failure.kind(), FailureKind::Panic);
+    assert!(failure.message().contains("can not be written as JSON"), "{failure}");
+    assert_eq!(live.instance, before);
+    assert!(commit.outbox.is_empty(), "{:?}", commit.outbox);
+}
+
+#[test]
+fn given_a_correlation_that_panics_when_the_message_is_read_then_it_is_a_failure() {
+    let broken = message(&Broken { id: ID, seconds: 0 });
+    let failure = Machine::<Parcel>::new().read(&broken).err().unwrap();
+    assert_eq!(failure.kind(), FailureKind::Panic);
+    assert_eq!(failure.message(), "the handler panicked: nobody knows whose this is");
+}
