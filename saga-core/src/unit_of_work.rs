@@ -87,7 +87,9 @@ pub(crate) fn step<S: Saga>(
     commit: &mut Commit,
 ) -> Verdict {
     let before = live.instance.clone();
-    let fired = match envelope.timer_token() {
+    // MassTransit's own scheduler marks its messages with the same header: those are no timers of this saga.
+    let token = envelope.timer_token().filter(|_| envelope.saga() == Some(S::NAME));
+    let fired = match token {
         None => false,
         Some(token) if live.instance.timers.get(envelope.name()) == Some(&token) => {
             live.instance.timers.remove(envelope.name());

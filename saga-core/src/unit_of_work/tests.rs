@@ -136,3 +136,46 @@ fn given_a_correlation_that_panics_when_the_message_is_read_then_it_is_a_failure
     assert_eq!(failure.kind(), FailureKind::Panic);
     assert_eq!(failure.message(), "the handler panicked: nobody knows whose this is");
 }
+
+#[test]
+fn given_a_running_timer_when_it_fires_then_it_is_handled_and_runs_no_more() {
+    let (mut live, timer) = travelling();
+    let (verdict, commit) = handle(&mut live, &timer);
+    assert_eq!(verdict, Verdict::Handled(JournalOutcome::Moved));
+    let running = live.instance.timers.get(Late::NAME);
+    assert_eq!(running, Some(&commit.timers[0].token), "the handler has started the next one");
+    assert!(commit.cancelled.is_empty(), "a timer that fired is not cancelled: {:?}", commit.cancelled);
+}
+
+#[test]
+fn given_a_replaced_timer_when_its_late_copy_comes_then_it_is_stale() {
+    let (mut live, timer) = travelling();
+    let (_, commit) = handle(&mut live, &Arc::new(Envelope::new(ID, &Sent { id: ID, seconds: 5 })));
+    assert_eq!(commit.cancelled, [timer.message_id]);
+    let before = live.instance.clone();
+    let (verdict, commit) = handle(&mut live, &timer);
+    assert_eq!(verdict, Verdict::Handled(JournalOutcome::Ignored));
+    assert_eq!(commit.journal[0].error.as_deref(), Some("the timer had been cancelled or replaced"));
+    assert_eq!(live.instance, before);
+    assert_eq!(commit.inbox[0].message_id, timer.message_id);
+}
+
+#[test]
+fn given_a_message_with_the_token_of_a_foreign_scheduler_when_it_comes_then_it_is_no_timer() {
+    let (mut live, timer) = travelling();
+    let mut foreign = Envelope::clone(&timer);
+    foreign.headers.remove(crate::header::SAGA);
+    foreign.headers.insert(crate::header::TIMER_TOKEN.into(), ID.to_string().into());
+    let (verdict, _) = handle(&mut live, &Arc::new(foreign));
+    assert_eq!(verdict, Verdict::Handled(JournalOutcome::Moved));
+}
+
+#[test]
+fn given_a_timer_that_the_table_ignores_when_it_fires_then_it_is_written_that_it_runs_no_more() {
+    let (mut live, timer) = travelling();
+    handle(&mut live, &message(&Arrived { id: ID, seconds: 0 }));
+    let (verdict, commit) = handle(&mut live, &timer);
+    assert_eq!(verdict, Verdict::Handled(JournalOutcome::Ignored));
+    assert_eq!(commit.instances[0].timers, "{}");
+    assert_eq!(commit.journal[0].version, Some(commit.instances[0].version));
+}
