@@ -123,9 +123,6 @@ pub(crate) fn step<S: Saga>(
             row.to = Some(Cow::Borrowed(live.instance.state.name()));
             row.version = Some(live.instance.version);
             row.effects = carry_out(live, effects, envelope, commit);
-            if envelope.redrives() > 0 {
-                commit.marks.push(mark(S::NAME.into(), before.id, 0, FaultMark::Clear));
-            }
             return handled(envelope, S::ENDPOINT, row, commit);
         }
         Ok((Step::Ignored, _)) => {
@@ -312,6 +309,9 @@ fn produced<S: Saga>(id: Uuid, cause: &Envelope, message_id: Uuid, out: Outgoing
 
 fn handled(envelope: &Envelope, endpoint: &'static str, row: JournalRow, commit: &mut Commit) -> Verdict {
     let outcome = row.outcome;
+    if envelope.redrives() > 0 {
+        commit.marks.push(mark(row.saga.clone(), row.id, 0, FaultMark::Clear));
+    }
     commit.journal.push(row);
     commit.inbox.push(InboxRow { endpoint: endpoint.into(), message_id: envelope.message_id });
     Verdict::Handled(outcome)

@@ -179,3 +179,15 @@ fn given_a_timer_that_the_table_ignores_when_it_fires_then_it_is_written_that_it
     assert_eq!(commit.instances[0].timers, "{}");
     assert_eq!(commit.journal[0].version, Some(commit.instances[0].version));
 }
+
+#[test]
+fn given_a_redriven_message_when_it_is_handled_or_ignored_then_the_fault_is_cleared() {
+    let (mut live, _) = travelling();
+    let arrived = Arc::new(message(&Arrived { id: ID, seconds: 0 }).redriven());
+    for outcome in [JournalOutcome::Moved, JournalOutcome::Ignored] {
+        let (verdict, commit) = handle(&mut live, &arrived);
+        assert_eq!(verdict, Verdict::Handled(outcome));
+        assert_eq!(commit.marks.len(), 1);
+        assert_eq!(commit.marks[0].fault, FaultMark::Clear);
+    }
+}
