@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -192,7 +193,7 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
             token: envelope.produced_id(&format!("{endpoint}/attempt"), attempt as usize),
             endpoint,
             kind: TimerKind::Redelivery,
-            due: commit.at + delay,
+            due: due(commit.at, delay),
             envelope: Arc::new(envelope.with_attempt(attempt)),
         });
         return Verdict::Again(failure);
@@ -272,7 +273,7 @@ fn carry_out<S: Saga>(
                 commit.outbox.push(send("call", Some(endpoint.into()), message, true));
             }
             Effect::Schedule { message, after } => {
-                let due = now + after;
+                let due = due(now, after);
                 let name = message.name;
                 let mut out = produced::<S>(live.instance.id, envelope, id, message, now);
                 out.headers.insert(header::TIMER_TOKEN.into(), Value::String(id.to_string()));
@@ -297,6 +298,15 @@ fn carry_out<S: Saga>(
         journal.push(line);
     }
     journal
+}
+
+/// No timer is due later than the end of the year 9999: the last that every database and four-digit years can hold.
+const LATEST: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("the year 9999 is a time");
+
+/// When something is due that was put off by `after`.
+fn due(now: DateTime<Utc>, after: Duration) -> DateTime<Utc> {
+    let due = TimeDelta::from_std(after).ok().and_then(|after| now.checked_add_signed(after));
+    due.map_or(LATEST, |due| due.min(LATEST))
 }
 
 /// An envelope that the saga's instance `id` sends.

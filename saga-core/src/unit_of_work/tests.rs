@@ -191,3 +191,15 @@ fn given_a_redriven_message_when_it_is_handled_or_ignored_then_the_fault_is_clea
         assert_eq!(commit.marks[0].fault, FaultMark::Clear);
     }
 }
+
+#[test]
+fn given_a_timer_or_a_retry_beyond_all_time_when_it_is_put_off_then_it_is_due_at_the_last_moment() {
+    let mut live = Live::new(ID);
+    let (_, commit) = handle(&mut live, &message(&Sent { id: ID, seconds: u64::MAX }));
+    assert_eq!(commit.timers[0].due.to_rfc3339(), "9999-12-31T23:59:59+00:00");
+
+    let retry = RetryPolicy { initial: Duration::MAX, max: Duration::MAX, ..RetryPolicy::default() };
+    let mut commit = Commit::new(now());
+    refuse::<Parcel>(None, crate::Failure::retry("away"), &message(&Early { id: ID, seconds: 0 }), &retry, &mut commit);
+    assert_eq!(commit.timers[0].due, super::LATEST);
+}
