@@ -156,7 +156,12 @@ pub(crate) fn refuse<S: Saga>(
         to: None,
         ..journal::<S>(&Instance::new(id), envelope, JournalOutcome::Faulted, commit.at)
     });
-    fail(Failed { envelope, endpoint: S::ENDPOINT.into(), journal: row, failure, answer: None }, retry, commit)
+    let refused = Failed { envelope, endpoint: S::ENDPOINT.into(), journal: row, failure, answer: None };
+    let verdict = fail(refused, retry, commit);
+    if let (Verdict::Dead(_), Some(letter)) = (&verdict, commit.dead_letters.last_mut()) {
+        letter.saga = Some(S::NAME.into());
+    }
+    verdict
 }
 
 /// A failed attempt at a message.
@@ -182,6 +187,7 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
         (None, FailureKind::Rejected) => JournalOutcome::Rejected,
         (None, _) => JournalOutcome::Faulted,
     };
+    let saga = journal.as_ref().map(|row| row.saga.clone());
     if let Some(row) = journal {
         let fault = if again.is_some() { FaultMark::Keep } else { FaultMark::Set(failure.message().to_owned()) };
         commit.marks.push(mark(row.saga.clone(), row.id, u32::from(again.is_some()), fault));
@@ -205,7 +211,8 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
         let to = envelope.fault_address.as_deref().or(envelope.response_address.as_deref());
         commit.outbox.push(fault(envelope, &endpoint, &failure, to, commit.at));
     }
-    commit.dead_letters.push(DeadLetterRow::new(envelope, endpoint.clone(), kind, failure.message(), commit.at));
+    let letter = DeadLetterRow::new(envelope, endpoint.clone(), kind, failure.message(), commit.at);
+    commit.dead_letters.push(DeadLetterRow { saga: saga.or(letter.saga), ..letter });
     commit.inbox.push(InboxRow { endpoint, message_id: envelope.message_id });
     Verdict::Dead(failure)
 }

@@ -203,3 +203,37 @@ fn given_a_timer_or_a_retry_beyond_all_time_when_it_is_put_off_then_it_is_due_at
     refuse::<Parcel>(None, crate::Failure::retry("away"), &message(&Early { id: ID, seconds: 0 }), &retry, &mut commit);
     assert_eq!(commit.timers[0].due, super::LATEST);
 }
+
+#[test]
+fn given_a_message_of_no_sender_when_the_saga_can_not_handle_it_then_the_dead_letter_names_the_saga() {
+    let refused = message(&Refused { id: ID, seconds: 0 });
+    let (_, rejected) = handle(&mut Live::new(ID), &refused);
+    assert_eq!(rejected.dead_letters[0].saga.as_deref(), Some("parcel"));
+    assert_eq!(rejected.journal[0].outcome, JournalOutcome::Rejected);
+
+    let mut commit = Commit::new(now());
+    let failure = crate::Failure::new(FailureKind::Undecodable, "no parcel");
+    refuse::<Parcel>(None, failure, &refused, &RetryPolicy::default(), &mut commit);
+    assert_eq!(commit.dead_letters[0].saga.as_deref(), Some("parcel"));
+    assert!(commit.journal.is_empty() && commit.marks.is_empty(), "no instance can be told");
+}
+
+#[test]
+fn given_a_deferred_message_when_it_comes_too_early_each_time_then_it_is_retried_to_the_limit() {
+    let mut live = Live::new(ID);
+    let mut early = message(&Early { id: ID, seconds: 0 });
+    for attempt in 2..=4 {
+        let (verdict, commit) = handle(&mut live, &early);
+        assert!(matches!(verdict, Verdict::Again(_)), "{verdict:?}");
+        assert!(commit.inbox.is_empty(), "it is not handled yet");
+        assert_eq!((commit.timers[0].kind, commit.marks[0].retries), (TimerKind::Redelivery, 1));
+        let again = &commit.timers[0].envelope;
+        assert_eq!((again.message_id, again.attempt()), (early.message_id, attempt));
+        early = again.clone();
+    }
+    let (verdict, commit) = handle(&mut live, &early);
+    assert!(matches!(verdict, Verdict::Dead(_)), "{verdict:?}");
+    assert_eq!((commit.dead_letters[0].attempts, commit.inbox.len()), (4, 1));
+    assert_eq!(commit.marks[0].fault, FaultMark::Set("too early".to_owned()));
+    assert_eq!(commit.outbox[0].envelope.name(), "MassTransit:Fault[[Parcels:Early]]");
+}
