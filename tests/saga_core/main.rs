@@ -3,5 +3,6 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
 
 mod bus_embedded;
+mod crash;
 mod lamp;
 mod runtime;
