@@ -1,0 +1,3 @@
+//! For tests: what every adapter must do.
+
+pub mod conformance;

@@ -1,0 +1,3 @@
+//! What every adapter of a port must do, as tests that an adapter runs on itself.
+
+pub mod store;
