@@ -2,5 +2,8 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
 
+mod bus_embedded;
+mod lamp;
 mod memory;
+mod runtime;
 mod sqlite;

@@ -1,3 +1,4 @@
-//! What every adapter of a port must do, as tests that an adapter runs on itself.
+//! The suites that every adapter passes.
 
+pub mod bus;
 pub mod store;
