@@ -5,4 +5,6 @@
 mod bus_embedded;
 mod crash;
 mod lamp;
+mod memory;
 mod runtime;
+mod sqlite;
