@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
-use saga_core::Body;
+use saga_core::{Body, SqliteWriter};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
@@ -18,16 +18,15 @@ use crate::orders::{
     StoredOrder,
 };
 
-/// Writes the rows of orders and notifications inside the store's transaction.
+/// Writes the rows of orders and notifications inside the store's transaction: the writer of [`OrderRow`] and of
+/// [`Notification`] that the SQLite store is built with.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SqliteOrderRows;
 
-impl SqliteOrderRows {
+#[async_trait]
+impl SqliteWriter<OrderRow> for SqliteOrderRows {
     /// Writes new orders first, then the last status of each order.
-    ///
-    /// # Errors
-    /// When an order or its submission is there already, or a status is of no order.
-    pub async fn write_orders(&self, connection: &mut SqliteConnection, rows: &[&OrderRow]) -> Result<(), sqlx::Error> {
+    async fn write(&self, connection: &mut SqliteConnection, rows: &[&OrderRow]) -> Result<(), sqlx::Error> {
         let mut submitted = Vec::new();
         let mut statuses = HashMap::new();
         for row in rows {
@@ -46,16 +45,12 @@ impl SqliteOrderRows {
         }
         Ok(())
     }
+}
 
-    /// Writes notifications. The first one of a kind stays: a second one says nothing new.
-    ///
-    /// # Errors
-    /// When the database does not take them.
-    pub async fn write_notifications(
-        &self,
-        connection: &mut SqliteConnection,
-        rows: &[&Notification],
-    ) -> Result<(), sqlx::Error> {
+#[async_trait]
+impl SqliteWriter<Notification> for SqliteOrderRows {
+    /// The first notification of a kind stays: a second one says nothing new.
+    async fn write(&self, connection: &mut SqliteConnection, rows: &[&Notification]) -> Result<(), sqlx::Error> {
         let values: Vec<_> = rows
             .iter()
             .map(|it| {
@@ -125,6 +120,15 @@ async fn update_statuses(
     if updated.rows_affected() == values.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
+/// The condition on `status` is that of the index `orders_undecided`, word for word.
+const OVERDUE: &str = "SELECT id, updated_at FROM orders
+    WHERE status IN ('pending', 'processing') AND updated_at < ?1 AND (updated_at, id) > (?2, ?3)
+    ORDER BY updated_at, id LIMIT ?4";
+
+/// `id < ?2` is always said, so that SQLite walks the index `orders_user` from there.
+const PAGE: &str = "SELECT * FROM orders WHERE user_id = ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3)
+    ORDER BY id DESC LIMIT ?4";
+
 /// Reads orders and notifications out of SQLite.
 #[derive(Debug, Clone)]
 pub struct SqliteOrders {
@@ -181,16 +185,13 @@ impl Orders for SqliteOrders {
     async fn page(&self, page: &OrderPage<'_>) -> Result<Vec<StoredOrder>, OrdersError> {
         /// Behind every id, which is made of hexadecimal digits.
         const BEHIND_ALL: &str = "g";
-        let rows = sqlx::query(
-            "SELECT * FROM orders WHERE user_id = ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3)
-             ORDER BY id DESC LIMIT ?4",
-        )
-        .bind(page.user_id)
-        .bind(page.before.map_or_else(|| BEHIND_ALL.to_owned(), |before| before.to_string()))
-        .bind(page.status.map(OrderStatus::name))
-        .bind(limited(page.limit))
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(PAGE)
+            .bind(page.user_id)
+            .bind(page.before.map_or_else(|| BEHIND_ALL.to_owned(), |before| before.to_string()))
+            .bind(page.status.map(OrderStatus::name))
+            .bind(limited(page.limit))
+            .fetch_all(&self.pool)
+            .await?;
         self.with_items(rows).await
     }
 
@@ -209,17 +210,13 @@ impl Orders for SqliteOrders {
         limit: usize,
     ) -> Result<Vec<Overdue>, OrdersError> {
         let (since, id) = after.map_or_else(Default::default, |last| (text(last.since), last.order_id.to_string()));
-        let rows = sqlx::query(
-            "SELECT id, updated_at FROM orders
-             WHERE status IN ('pending', 'processing') AND updated_at < ?1 AND (updated_at, id) > (?2, ?3)
-             ORDER BY updated_at, id LIMIT ?4",
-        )
-        .bind(text(before))
-        .bind(since)
-        .bind(id)
-        .bind(limited(limit))
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(OVERDUE)
+            .bind(text(before))
+            .bind(since)
+            .bind(id)
+            .bind(limited(limit))
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(|row| Ok(Overdue { order_id: parsed(row, "id")?, since: parsed(row, "updated_at")? })).collect()
     }
 
@@ -294,4 +291,31 @@ fn json<T: serde::Serialize>(values: &T) -> String {
 
 fn limited(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+    use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
+
+    use super::{OVERDUE, PAGE};
+
+    /// How SQLite would find the rows.
+    async fn plan(pool: &SqlitePool, query: &str) -> String {
+        // The queries are constants of this file.
+        let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")));
+        explained.fetch_all(pool).await.unwrap().iter().map(|row| row.get::<String, _>("detail") + ";").collect()
+    }
+
+    #[tokio::test]
+    async fn an_index_leads_to_overdue_orders_and_to_a_page() {
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let pool = pool.connect_with(SqliteConnectOptions::new().in_memory(true)).await.unwrap();
+        let tables = include_str!("../../../migrations/sqlite/0002_orders.sql");
+        sqlx::raw_sql(tables).execute(&pool).await.unwrap();
+        let search = "SEARCH orders USING INDEX";
+        let overdue = format!("{search} orders_undecided ((updated_at,id)>(?,?) AND updated_at<?);");
+        assert_eq!(plan(&pool, OVERDUE).await, overdue);
+        assert_eq!(plan(&pool, PAGE).await, format!("{search} orders_user (user_id=? AND id<?);"));
+    }
 }
