@@ -1,11 +1,7 @@
-//! The smallest saga: a library book that is lent, called back when it is late, and returned.
-//!
-//! `cargo run --example first_saga`
-
-#![allow(missing_docs, reason = "an example")]
-
-use saga_core::testkit::given;
-use saga_core::{Correlation, Ctx, Effects, Machine, Message, Rule, Saga, events, ignore, reject, states};
+//! The smallest saga: a book that is lent, called back when it is late, and returned. `cargo run --example first_saga`
+use saga_core::{
+    Correlation, Ctx, Effects, Machine, Message, Rule, Saga, events, ignore, reject, states, testkit::given,
+};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use uuid::Uuid;
@@ -16,20 +12,24 @@ macro_rules! messages { ($($name:ident),+) => { $(
     impl Message for $name { const NAME: &'static str = concat!("Library:", stringify!($name)); }
 )+ } }
 messages!(Lent, Overdue, Returned, CalledBack);
-
 states! { enum LoanState { New, Out, Late, Back } }
 events! { enum LoanEvent { Lent, Overdue, Returned } }
 
-#[derive(Default, Clone, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 struct Loan;
-
 impl Saga for Loan {
     const NAME: &'static str = "loan";
     const ENDPOINT: &'static str = "loan-saga";
     type State = LoanState;
     type Event = LoanEvent;
     type Row = ();
-
+    fn correlate(event: LoanEvent) -> Correlation {
+        match event {
+            LoanEvent::Lent(on) => on.by(|it| it.loan),
+            LoanEvent::Overdue(on) => on.by(|it| it.loan),
+            LoanEvent::Returned(on) => on.by(|it| it.loan),
+        }
+    }
     fn table(state: LoanState, event: LoanEvent) -> Rule<Self> {
         use {LoanEvent::*, LoanState::*};
         match (state, event) {
@@ -40,18 +40,9 @@ impl Saga for Loan {
             (Out | Late | Back, Lent(_)) | (Late | Back, Overdue(_)) | (Back, Returned(_)) => ignore(),
         }
     }
-
-    fn correlate(event: LoanEvent) -> Correlation {
-        match event {
-            LoanEvent::Lent(on) => on.by(|it| it.loan),
-            LoanEvent::Overdue(on) => on.by(|it| it.loan),
-            LoanEvent::Returned(on) => on.by(|it| it.loan),
-        }
-    }
 }
-
 fn lend(_: &mut Loan, lent: &Lent, _: &Ctx<'_>) -> Effects<Loan> {
-    Effects::none().schedule(Overdue { loan: lent.loan }, Duration::from_secs(28 * 24 * 3600))
+    Effects::none().schedule(Overdue { loan: lent.loan }, Duration::from_hours(28 * 24))
 }
 fn call_back(_: &mut Loan, overdue: &Overdue, _: &Ctx<'_>) -> Effects<Loan> {
     Effects::none().publish(CalledBack { loan: overdue.loan })
@@ -62,7 +53,8 @@ fn take_back(_: &mut Loan, _: &Returned, _: &Ctx<'_>) -> Effects<Loan> {
 
 fn main() {
     let loan = Uuid::from_u128(7);
-    let late = given::<Loan>().after(&Lent { loan }).when(&Overdue { loan });
-    late.then_state(LoanState::Late).then_publishes(&CalledBack { loan }).then_nothing_else();
+    println!("{:?}", given::<Loan>().when(&Lent { loan }).into_step());
+    println!("{:?}", given::<Loan>().after(&Lent { loan }).when(&Overdue { loan }).into_step());
+    println!("{:?}", given::<Loan>().after(&Lent { loan }).when(&Returned { loan }).into_step());
     println!("{}", Machine::<Loan>::new().mermaid());
 }
