@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
 
 mod bus_embedded;
+mod compile_fail;
 mod explore;
 mod lamp;
 mod runtime;
