@@ -4,7 +4,10 @@
 
 mod bus_embedded;
 mod crash;
+mod compile_fail;
+mod explore;
 mod lamp;
 mod memory;
 mod runtime;
 mod sqlite;
+mod trip;
