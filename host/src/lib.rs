@@ -1,2 +1,5 @@
 //! The order service.
 pub mod config;
+pub mod auth;
+pub mod telemetry;
+pub mod api { pub mod problem; }
