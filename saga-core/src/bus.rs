@@ -1,5 +1,7 @@
 //! The bus's port: endpoints that receive, messages that are sent and confirmed.
 
+mod embedded;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -7,6 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::commit::{Name, OutboxId, OutboxRow};
 use crate::message::Envelope;
+
+pub use embedded::EmbeddedBus;
 
 /// What carries messages between endpoints. Every adapter passes the conformance suite of the testkit.
 ///

@@ -31,7 +31,7 @@ pub struct Commit {
     /// History.
     pub journal: Vec<JournalRow>,
     /// Rows of the domain, given to the writer registered for their type, in order.
-    pub rows: Vec<Box<dyn Row>>,
+    pub rows: Vec<Arc<dyn Row>>,
     /// Messages to deliver later.
     pub timers: Vec<TimerRow>,
     /// Timers that are cancelled, or have fired; one that is not there is no mistake.
@@ -62,6 +62,38 @@ impl Commit {
             settled: Vec::new(),
             dead_letters: Vec::new(),
         }
+    }
+}
+
+/// How long each part of a commit was at some moment.
+#[cfg(feature = "runtime")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lengths([usize; 7]);
+
+#[cfg(feature = "runtime")]
+impl Commit {
+    /// Remembers how long each part is that the handling of one message may add to.
+    pub(crate) fn lengths(&self) -> Lengths {
+        Lengths([
+            self.inbox.len(),
+            self.marks.len(),
+            self.journal.len(),
+            self.rows.len(),
+            self.timers.len(),
+            self.outbox.len(),
+            self.dead_letters.len(),
+        ])
+    }
+
+    /// Takes back what was added since.
+    pub(crate) fn truncate(&mut self, Lengths([inbox, marks, journal, rows, timers, outbox, dead]): Lengths) {
+        self.inbox.truncate(inbox);
+        self.marks.truncate(marks);
+        self.journal.truncate(journal);
+        self.rows.truncate(rows);
+        self.timers.truncate(timers);
+        self.outbox.truncate(outbox);
+        self.dead_letters.truncate(dead);
     }
 }
 

@@ -40,7 +40,7 @@ pub use activity::read_json;
 pub use activity::{AcceptedBy, Activity, Outcome};
 pub use alphabet::{Accepts, Alphabet, Column, Decoded, Finite};
 #[cfg(feature = "runtime")]
-pub use bus::{Bus, BusError, Confirm, Delivery, Endpoint, Receipt, SendError};
+pub use bus::{Bus, BusError, Confirm, Delivery, EmbeddedBus, Endpoint, Receipt, SendError};
 #[cfg(feature = "runtime")]
 pub use clock::{Clock, SystemClock};
 pub use commit::{
@@ -66,5 +66,7 @@ pub use saga::{Ctx, Instance, Row, Saga};
 #[doc(hidden)]
 pub use serde_json::Error as JsonError;
 #[cfg(feature = "runtime")]
-pub use store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Store, StoreError};
+pub use store::{
+    Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Store, StoreError,
+};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};

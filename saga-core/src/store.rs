@@ -1,5 +1,7 @@
 //! The store's port: one atomic commit, and the reads that the loops need. A store never interprets events.
 
+mod memory;
+
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,6 +11,8 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerRow};
+
+pub use memory::{MemoryStore, MemoryStoreBuilder, MemoryWriter};
 
 /// Where everything is kept. Every adapter passes the conformance suite of the testkit.
 #[async_trait]

@@ -285,7 +285,7 @@ fn carry_out<S: Saga>(
                 line.kind = "unschedule".into();
                 line.name = Some(name.into());
             }
-            Effect::Write(row) => commit.rows.push(Box::new(row)),
+            Effect::Write(row) => commit.rows.push(Arc::new(row)),
         }
         journal.push(line);
     }
