@@ -20,6 +20,26 @@ pub enum OrderStatus {
     Expired,
 }
 
+impl OrderStatus {
+    /// Every status.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Processing, Self::Completed, Self::Expired];
+
+    /// The stored name: part of the durable contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+}
+
 /// One item of an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,6 +83,40 @@ pub enum NotificationKind {
     Completed,
     /// The order expired.
     Expired,
+}
+
+impl NotificationKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Completed, Self::Expired];
+
+    /// The stored name: part of the durable contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Expired => "expired",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+}
+
+/// A row of the orders' tables, written in the transaction that moves the order saga.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OrderRow {
+    /// A new order.
+    Submitted(StoredOrder),
+    /// An order's status changed.
+    Status {
+        /// The order.
+        id: Uuid,
+        /// Where it stands now.
+        status: OrderStatus,
+        /// Since when.
+        at: DateTime<Utc>,
+    },
 }
 
 /// A notification as it is stored: the audit trail.
@@ -126,8 +180,14 @@ pub trait Orders: Send + Sync + 'static {
     /// The notifications of one order, oldest first.
     async fn notifications(&self, order_id: Uuid) -> Result<Vec<Notification>, OrdersError>;
 
-    /// Orders that are pending or processing and have not moved since `before`, oldest first.
-    async fn overdue(&self, before: DateTime<Utc>, limit: usize) -> Result<Vec<Overdue>, OrdersError>;
+    /// A page of the orders that are pending or processing and have not moved since `before`, oldest first, then by
+    /// id; it begins behind `after`, the last one of the page before.
+    async fn overdue(
+        &self,
+        before: DateTime<Utc>,
+        after: Option<&Overdue>,
+        limit: usize,
+    ) -> Result<Vec<Overdue>, OrdersError>;
 
     /// How many orders there are of each status.
     async fn count(&self) -> Result<Vec<(OrderStatus, u64)>, OrdersError>;

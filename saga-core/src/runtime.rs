@@ -2,31 +2,81 @@
 //!
 //! inbound → gather a batch → load → step (pure) → commit → acknowledge; relay → bus → confirm → settle.
 
+mod client;
+mod core;
+mod deliver;
+mod erased;
+mod handlers;
+mod relay;
+mod report;
+mod timers;
+
+use std::any::{TypeId, type_name};
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::activity::Activity;
-use crate::bus::Bus;
-use crate::clock::Clock;
-use crate::commit::JournalOutcome;
+use crate::bus::{Bus, Delivery, Endpoint};
+use crate::clock::{Clock, SystemClock};
 use crate::handler::{ActivityHandler, Consumer};
-use crate::message::{Envelope, Message};
-use crate::probe::Probe;
+use crate::machine::Machine;
+use crate::message::Message;
+use crate::probe::{Probe, Probes};
 use crate::retry::RetryPolicy;
 use crate::saga::Saga;
 use crate::store::{Store, StoreError};
 
+pub use client::{Client, RedriveError, SubmitError, Submitted};
+use core::{Core, TimerWake};
+use deliver::{SagaEndpoint, Submission};
+use erased::{Consumes, ErasedHandler, Performs};
+use handlers::HandlerEndpoint;
+use relay::Relay;
+
+/// How many submissions of this process may wait for a saga's endpoint: less than a second's work. More are refused
+/// as busy, so that the queue at the edge never grows without bound.
+const SUBMISSIONS: usize = 4_096;
+/// How long a shutdown waits for what is in hand, if nobody says.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// Collects what a runtime runs.
 pub struct RuntimeBuilder {
-    _private: (),
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+    retry: RetryPolicy,
+    drain: Duration,
+    probes: Probes,
+    endpoints: BTreeMap<&'static str, Registered>,
+    mistakes: Vec<String>,
 }
+
+/// What runs on one endpoint.
+enum Registered {
+    Saga { subscriptions: Vec<&'static str>, start: Box<StartSaga> },
+    Handlers { subscriptions: Vec<&'static str>, handlers: Handlers, options: HandlerOptions },
+}
+
+type Handlers = HashMap<&'static str, Arc<dyn ErasedHandler>>;
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+type StartSaga = dyn FnOnce(Arc<Core>, mpsc::UnboundedReceiver<Delivery>, mpsc::Receiver<Submission>) -> Running + Send;
 
 /// A runtime that is ready to run.
 pub struct Runtime {
-    _private: (),
+    core: Arc<Core>,
+    client: Client,
+    endpoints: BTreeMap<&'static str, Registered>,
+    submissions: HashMap<&'static str, mpsc::Receiver<Submission>>,
+    handed_over: mpsc::UnboundedReceiver<Vec<(crate::commit::OutboxId, crate::commit::OutboxRow)>>,
+    drain: Duration,
 }
 
 /// How the handlers of one endpoint are run. The first registration on an endpoint decides for all of it.
@@ -44,93 +94,7 @@ impl Default for HandlerOptions {
     }
 }
 
-impl Runtime {
-    /// Begins to build a runtime over a store and a bus.
-    pub fn builder(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> RuntimeBuilder {
-        let _ = (store, bus);
-        unimplemented!()
-    }
-
-    /// The way in from this process: submissions, publications, redrives.
-    pub fn client(&self) -> Client {
-        unimplemented!()
-    }
-
-    /// Runs until `shutdown` completes; then takes no more, finishes what is in hand within the drain limit, and
-    /// leaves the rest stored.
-    ///
-    /// # Errors
-    /// When it can not start.
-    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RuntimeError> {
-        shutdown.await;
-        unimplemented!()
-    }
-}
-
-impl RuntimeBuilder {
-    /// Where time comes from; the machine's clock if not said.
-    #[must_use]
-    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
-        let _ = clock;
-        self
-    }
-
-    /// How failed messages are retried.
-    #[must_use]
-    pub fn retry(self, retry: RetryPolicy) -> Self {
-        let _ = retry;
-        self
-    }
-
-    /// How long a shutdown waits for what is in hand; 10 seconds if not said.
-    #[must_use]
-    pub fn drain(self, limit: Duration) -> Self {
-        let _ = limit;
-        self
-    }
-
-    /// Who is told of named points; nobody if not said. For crash tests.
-    #[must_use]
-    pub fn probe(self, probe: Arc<dyn Probe>) -> Self {
-        let _ = probe;
-        self
-    }
-
-    /// Runs a saga on its endpoint.
-    #[must_use]
-    pub fn saga<S: Saga>(self) -> Self {
-        self
-    }
-
-    /// Performs an activity on its endpoint.
-    #[must_use]
-    pub fn activity<A: Activity>(self, handler: impl ActivityHandler<A>, options: HandlerOptions) -> Self {
-        let _ = (handler, options);
-        self
-    }
-
-    /// Consumes an event on `endpoint`.
-    #[must_use]
-    pub fn consumer<M: Message>(
-        self,
-        endpoint: &'static str,
-        consumer: impl Consumer<M>,
-        options: HandlerOptions,
-    ) -> Self {
-        let _ = (endpoint, consumer, options);
-        self
-    }
-
-    /// Checks that everything fits together.
-    ///
-    /// # Errors
-    /// When two registrations clash, or the store has no writer for a row type: says which and what to do.
-    pub fn build(self) -> Result<Runtime, RuntimeError> {
-        unimplemented!()
-    }
-}
-
-/// Why a runtime can not be built or started.
+/// Why a runtime can not be built or run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
@@ -143,94 +107,219 @@ pub enum RuntimeError {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A loop ended although nobody asked it to: a defect, or the bus was closed.
+    #[error("a loop of the runtime ended: {0}")]
+    Ended(String),
 }
 
-/// The way into a runtime from its own process. Cheap to clone.
-#[derive(Clone)]
-pub struct Client {
-    _private: (),
-}
+impl RuntimeBuilder {
+    /// Where time comes from; the machine's clock if not said.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
 
-/// What became of a submission. It is committed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Submitted {
-    /// It was handled now.
-    Handled(JournalOutcome),
-    /// A message of that id was handled before; nothing changed.
-    Duplicate,
-}
+    /// How failed messages are retried.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
 
-/// Why a submission was not taken. Nothing of it is stored.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum SubmitError {
-    /// The runtime has more to do than it can hold: try again later.
-    #[error("the saga's endpoint has more to do than it can hold; try again later")]
-    Busy,
-    /// The runtime is shutting down, or gone.
-    #[error("the runtime is not running")]
-    Stopped,
-    /// The saga does not take the message: rejected or deferred by the table, undecodable, or its handler failed.
-    #[error("the saga does not take the message: {0}")]
-    Refused(String),
-}
+    /// How long a shutdown waits for what is in hand; 10 seconds if not said.
+    #[must_use]
+    pub fn drain(mut self, limit: Duration) -> Self {
+        self.drain = limit;
+        self
+    }
 
-impl Client {
-    /// Brings a message to the saga `S` and waits until its step is committed. A failure is told to the caller and
-    /// leaves nothing behind: no retry, no dead letter.
+    /// Who is told of named points; nobody if not said. For crash tests.
+    #[must_use]
+    pub fn probe(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.probes = Probes(Some(probe));
+        self
+    }
+
+    /// Runs a saga on its endpoint.
+    #[must_use]
+    pub fn saga<S: Saga>(mut self) -> Self {
+        self.check_rows::<S::Row>(S::NAME);
+        if self.endpoints.contains_key(S::ENDPOINT) {
+            self.mistakes.push(format!("saga {} shares endpoint {} with something else", S::NAME, S::ENDPOINT));
+        }
+        let subscriptions = Machine::<S>::new().columns().iter().map(|column| column.name).collect();
+        let start: Box<StartSaga> = Box::new(|core, deliveries, submissions| {
+            Box::pin(SagaEndpoint::<S>::new(core, deliveries, submissions).run())
+        });
+        self.endpoints.insert(S::ENDPOINT, Registered::Saga { subscriptions, start });
+        self
+    }
+
+    /// Performs an activity on its endpoint.
+    #[must_use]
+    pub fn activity<A: Activity>(mut self, handler: impl ActivityHandler<A>, options: HandlerOptions) -> Self {
+        self.handler(A::ENDPOINT, A::NAME, false, Arc::new(Performs(handler, PhantomData)), options);
+        self
+    }
+
+    /// Consumes an event on `endpoint`.
+    #[must_use]
+    pub fn consumer<M: Message, C: Consumer<M>>(
+        mut self,
+        endpoint: &'static str,
+        consumer: C,
+        options: HandlerOptions,
+    ) -> Self {
+        self.check_rows::<C::Row>(endpoint);
+        self.handler(endpoint, M::NAME, true, Arc::new(Consumes(consumer, PhantomData)), options);
+        self
+    }
+
+    /// Checks that everything fits together.
     ///
     /// # Errors
-    /// When it was not taken. A caller that stops waiting does not know whether it was: submit again under the same
-    /// message id.
-    pub async fn submit<S: Saga>(&self, envelope: Envelope) -> Result<Submitted, SubmitError> {
-        let _ = envelope;
-        unimplemented!()
+    /// When two registrations clash, or the store has no writer for a row type: says which and what to do.
+    pub fn build(self) -> Result<Runtime, RuntimeError> {
+        if let Some(mistake) = self.mistakes.into_iter().next() {
+            return Err(RuntimeError::Setup(mistake));
+        }
+        let (relay, handed_over) = mpsc::unbounded_channel();
+        let core = Arc::new(Core {
+            store: self.store,
+            bus: self.bus,
+            clock: self.clock,
+            retry: self.retry,
+            probes: self.probes,
+            relay,
+            sweep: Notify::new(),
+            timers: TimerWake::default(),
+            stopping: CancellationToken::new(),
+        });
+        let (mut senders, mut submissions) = (HashMap::new(), HashMap::new());
+        for (name, registered) in &self.endpoints {
+            if let Registered::Saga { .. } = registered {
+                let (sender, receiver) = mpsc::channel(SUBMISSIONS);
+                senders.insert(*name, sender);
+                submissions.insert(*name, receiver);
+            }
+        }
+        let client = Client { core: core.clone(), submissions: Arc::new(senders) };
+        Ok(Runtime { core, client, endpoints: self.endpoints, submissions, handed_over, drain: self.drain })
     }
 
-    /// Publishes a message; it is durable when this returns.
-    ///
-    /// # Errors
-    /// When it could not be stored.
-    pub async fn publish(&self, envelope: Envelope) -> Result<(), StoreError> {
-        let _ = envelope;
-        unimplemented!()
+    fn handler(
+        &mut self,
+        endpoint: &'static str,
+        name: &'static str,
+        subscribes: bool,
+        handler: Arc<dyn ErasedHandler>,
+        options: HandlerOptions,
+    ) {
+        let fresh = || Registered::Handlers { subscriptions: Vec::new(), handlers: HashMap::new(), options };
+        match self.endpoints.entry(endpoint).or_insert_with(fresh) {
+            Registered::Saga { .. } => self.mistakes.push(format!("{name} shares endpoint {endpoint} with a saga")),
+            Registered::Handlers { subscriptions, handlers, .. } => {
+                if subscribes {
+                    subscriptions.push(name);
+                }
+                if handlers.insert(name, handler).is_some() {
+                    self.mistakes.push(format!("endpoint {endpoint} has two handlers for {name}"));
+                }
+            }
+        }
     }
 
-    /// Sends a message to one endpoint; it is durable when this returns.
-    ///
-    /// # Errors
-    /// When it could not be stored.
-    pub async fn send(&self, endpoint: &str, envelope: Envelope) -> Result<(), StoreError> {
-        let _ = (endpoint, envelope);
-        unimplemented!()
-    }
-
-    /// Takes a dead letter out again: its message is delivered once more, with attempts counted from 1.
-    ///
-    /// # Errors
-    /// When there is no such dead letter, or it was redriven before.
-    pub async fn redrive(&self, dead_letter: Uuid) -> Result<(), RedriveError> {
-        let _ = dead_letter;
-        unimplemented!()
-    }
-
-    /// Whether the bus can send and receive now; if not, why.
-    pub fn bus_health(&self) -> Result<(), String> {
-        unimplemented!()
+    fn check_rows<R: 'static>(&mut self, whose: &str) {
+        let row = TypeId::of::<R>();
+        if row != TypeId::of::<()>() && !self.store.writes(row) {
+            let name = type_name::<R>();
+            let mistake = format!("{whose} writes rows of {name}, and the store has no writer for them: register one");
+            self.mistakes.push(mistake);
+        }
     }
 }
 
-/// Why a dead letter was not redriven.
-#[derive(Debug, Clone, thiserror::Error)]
-#[non_exhaustive]
-pub enum RedriveError {
-    /// There is none of that id.
-    #[error("there is no dead letter {0}")]
-    Unknown(Uuid),
-    /// It was redriven before.
-    #[error("the dead letter {0} was redriven before")]
-    Already(Uuid),
-    /// The store does not answer.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+impl Runtime {
+    /// Begins to build a runtime over a store and a bus.
+    pub fn builder(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> RuntimeBuilder {
+        RuntimeBuilder {
+            store,
+            bus,
+            clock: Arc::new(SystemClock),
+            retry: RetryPolicy::default(),
+            drain: DRAIN,
+            probes: Probes::default(),
+            endpoints: BTreeMap::new(),
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// The way in from this process: submissions, publications, redrives.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Runs until `shutdown` completes; then takes no more, finishes what is in hand within the drain limit, and
+    /// leaves the rest stored. Dropping the future stops everything at once, as a crash would; nothing is lost by it.
+    ///
+    /// # Errors
+    /// When it can not start, or one of its loops ends unasked.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RuntimeError> {
+        let Self { core, client, endpoints, mut submissions, handed_over, drain } = self;
+        drop(client);
+        let declared: Vec<_> = endpoints.iter().map(|(name, it)| it.declare(name)).collect();
+        let (confirm, confirms) = mpsc::unbounded_channel();
+        let receivers = core.bus.start(&declared, confirm).await?;
+        let mut workers = JoinSet::new();
+        for ((name, registered), deliveries) in endpoints.into_iter().zip(receivers) {
+            match registered {
+                Registered::Saga { start, .. } => {
+                    let Some(submissions) = submissions.remove(name) else { continue };
+                    workers.spawn(start(core.clone(), deliveries, submissions));
+                }
+                Registered::Handlers { handlers, options, .. } => {
+                    let endpoint = HandlerEndpoint::new(core.clone(), name, handlers, options);
+                    workers.spawn(endpoint.run(deliveries));
+                }
+            }
+        }
+        workers.spawn(timers::run(core.clone()));
+        let closing = CancellationToken::new();
+        let mut relay = JoinSet::new();
+        relay.spawn(Relay { core: core.clone(), handed_over, confirms, closing: closing.clone() }.run());
+
+        let ended = tokio::select! {
+            () = shutdown => None,
+            Some(ended) = workers.join_next() => Some(ended),
+            Some(ended) = relay.join_next() => Some(ended),
+        };
+        core.stopping.cancel();
+        let in_hand = async { while workers.join_next().await.is_some() {} };
+        let in_time = tokio::select! {
+            () = in_hand => true,
+            () = core.clock.sleep(drain) => false,
+        };
+        if !in_time {
+            tracing::warn!(limit = ?drain, "not everything in hand was finished; the rest is stored and goes on at the next start");
+            workers.shutdown().await;
+        }
+        closing.cancel();
+        while relay.join_next().await.is_some() {}
+        match ended {
+            None => Ok(()),
+            Some(Ok(())) => Err(RuntimeError::Ended("the bus delivers no more".to_owned())),
+            Some(Err(error)) => Err(RuntimeError::Ended(error.to_string())),
+        }
+    }
+}
+
+impl Registered {
+    fn declare(&self, name: &'static str) -> Endpoint {
+        let (subscriptions, prefetch) = match self {
+            Self::Saga { subscriptions, .. } => (subscriptions, 2 * core::BATCH),
+            Self::Handlers { subscriptions, options, .. } => (subscriptions, options.concurrency + core::BATCH),
+        };
+        Endpoint { name: name.into(), subscriptions: subscriptions.clone(), prefetch }
+    }
 }

@@ -1,0 +1,246 @@
+//! The saga endpoint's loop: gather a batch, load, step, commit, acknowledge.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::bus::{Delivery, Receipt};
+use crate::commit::{Commit, JournalOutcome};
+use crate::failure::{Failure, FailureKind};
+use crate::machine::{Event, Machine};
+use crate::message::Envelope;
+use crate::probe::Point;
+use crate::runtime::client::{SubmitError, Submitted};
+use crate::runtime::core::{BATCH, Core};
+use crate::runtime::report;
+use crate::saga::Saga;
+use crate::store::{LoadQuery, Loaded, StoreError};
+use crate::unit_of_work::{self, Live, Verdict};
+
+/// A message brought by a caller of this process, who waits for its commit.
+pub(crate) struct Submission {
+    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
+}
+
+/// The loop of one saga's endpoint.
+pub(crate) struct SagaEndpoint<S: Saga> {
+    core: Arc<Core>,
+    machine: Machine<S>,
+    deliveries: mpsc::UnboundedReceiver<Delivery>,
+    submissions: mpsc::Receiver<Submission>,
+}
+
+/// A message on its way through a batch.
+struct Item {
+    envelope: Arc<Envelope>,
+    origin: Origin,
+    event: Result<Event, Failure>,
+}
+
+/// Who waits for the message's commit.
+enum Origin {
+    Bus(Receipt),
+    Caller(Option<oneshot::Sender<Result<Submitted, SubmitError>>>),
+}
+
+/// What became of one message of a batch.
+enum Fate {
+    Verdict(Verdict),
+    Duplicate,
+}
+
+impl<S: Saga> SagaEndpoint<S> {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        deliveries: mpsc::UnboundedReceiver<Delivery>,
+        submissions: mpsc::Receiver<Submission>,
+    ) -> Self {
+        Self { core, machine: Machine::new(), deliveries, submissions }
+    }
+
+    /// Runs until the runtime stops; the batch in hand is finished.
+    pub(crate) async fn run(mut self) {
+        let core = self.core.clone();
+        let (mut delivered, mut submitted) = (Vec::new(), Vec::new());
+        loop {
+            // One side is waited for; of the other, what is there is taken along.
+            tokio::select! {
+                () = core.stopping.cancelled() => return,
+                n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { return },
+                n = self.submissions.recv_many(&mut submitted, BATCH) => if n == 0 { return },
+            }
+            while delivered.len() < BATCH
+                && let Ok(delivery) = self.deliveries.try_recv()
+            {
+                delivered.push(delivery);
+            }
+            while submitted.len() < BATCH
+                && let Ok(submission) = self.submissions.try_recv()
+            {
+                submitted.push(submission);
+            }
+            core.probes.reached(Point::Received).await;
+            let from_bus = delivered.drain(..).map(|it| (it.envelope, Origin::Bus(it.receipt)));
+            let from_callers = submitted.drain(..).map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
+            let mut batch: Vec<Item> = from_bus
+                .chain(from_callers)
+                .map(|(envelope, origin)| Item { event: self.machine.read(&envelope), envelope, origin })
+                .collect();
+            metrics::histogram!("saga_batch_size", "endpoint" => S::ENDPOINT).record(batch.len() as f64);
+            self.settle(&mut batch).await;
+        }
+    }
+
+    /// Commits the batch, or, if one message spoils it, its halves, down to the culprit.
+    fn settle<'a>(&'a self, batch: &'a mut [Item]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            loop {
+                match self.attempt(batch).await {
+                    Ok(fates) => return self.done(batch, fates).await,
+                    Err(StoreError::Conflict(reason)) => {
+                        tracing::debug!(saga = S::NAME, reason, "conflict; the batch is repeated");
+                        tokio::task::yield_now().await;
+                    }
+                    Err(_) if batch.len() > 1 => {
+                        let (first, second) = batch.split_at_mut(batch.len() / 2);
+                        self.settle(first).await;
+                        self.settle(second).await;
+                        return;
+                    }
+                    Err(error) => match batch[0].event {
+                        // The culprit is alone: what spoils the commit counts as its failure.
+                        Ok(_) => batch[0].event = Err(Failure::retry(error)),
+                        Err(_) => {
+                            let id = batch[0].envelope.message_id;
+                            tracing::error!(saga = S::NAME, message_id = %id, %error, "a failure can not be stored");
+                            return;
+                        }
+                    },
+                }
+            }
+        })
+    }
+
+    async fn attempt(&self, batch: &[Item]) -> Result<Vec<Fate>, StoreError> {
+        let messages: Vec<Uuid> = batch.iter().map(|item| item.envelope.message_id).collect();
+        let mut instances: Vec<Uuid> = batch.iter().filter_map(|item| item.event.as_ref().ok()).map(|e| e.id).collect();
+        instances.sort_unstable();
+        instances.dedup();
+        let query = LoadQuery { endpoint: S::ENDPOINT, messages: &messages, saga: S::NAME, instances: &instances };
+        let loaded = self.core.load(query).await?;
+        let mut commit = Commit::new(self.core.clock.now());
+        let fates = self.step(batch, loaded, &mut commit);
+        self.core.commit(commit).await?;
+        Ok(fates)
+    }
+
+    fn step(&self, batch: &[Item], loaded: Loaded, commit: &mut Commit) -> Vec<Fate> {
+        let Loaded { handled: mut seen, instances } = loaded;
+        let mut live: HashMap<Uuid, Result<Live<S>, Failure>> = HashMap::new();
+        let mut order = Vec::new();
+        let mut fates = Vec::with_capacity(batch.len());
+        for item in batch {
+            if seen.contains(&item.envelope.message_id) {
+                fates.push(Fate::Duplicate);
+                continue;
+            }
+            let before = commit.lengths();
+            let retry = &self.core.retry;
+            let verdict = match &item.event {
+                Err(failure) => unit_of_work::refuse::<S>(None, failure.clone(), &item.envelope, retry, commit),
+                Ok(event) => {
+                    let slot = live.entry(event.id).or_insert_with(|| {
+                        order.push(event.id);
+                        instances.get(&event.id).map_or_else(|| Ok(Live::new(event.id)), Live::restore)
+                    });
+                    match slot {
+                        Ok(it) => unit_of_work::step(&self.machine, it, event, &item.envelope, retry, commit),
+                        Err(failure) => {
+                            let failure = failure.clone();
+                            unit_of_work::refuse::<S>(Some(event.id), failure, &item.envelope, retry, commit)
+                        }
+                    }
+                }
+            };
+            if matches!(item.origin, Origin::Caller(_)) && !matches!(verdict, Verdict::Handled(_)) {
+                // The caller is told; nothing of the attempt stays.
+                commit.truncate(before);
+            } else {
+                seen.insert(item.envelope.message_id);
+            }
+            fates.push(Fate::Verdict(verdict));
+        }
+        for id in order {
+            if let Some(Ok(it)) = live.get(&id) {
+                it.write(commit);
+            }
+        }
+        fates
+    }
+
+    /// Tells everybody who waits for these messages.
+    async fn done(&self, batch: &mut [Item], fates: Vec<Fate>) {
+        let mut receipts = Vec::new();
+        for (item, fate) in batch.iter_mut().zip(fates) {
+            match &mut item.origin {
+                Origin::Bus(receipt) => {
+                    receipts.push(*receipt);
+                    if let Fate::Verdict(verdict) = &fate {
+                        report::verdict(S::ENDPOINT, &item.envelope, verdict);
+                    }
+                }
+                Origin::Caller(reply) => {
+                    if let Some(reply) = reply.take() {
+                        // A caller who has stopped waiting loses nothing but the answer.
+                        let _ = reply.send(answer(S::ENDPOINT, &item.envelope, fate));
+                    }
+                }
+            }
+        }
+        if !receipts.is_empty() {
+            self.core.bus.acknowledge(&receipts);
+            self.core.probes.reached(Point::Acknowledged).await;
+        }
+    }
+}
+
+fn answer(endpoint: &'static str, envelope: &Envelope, fate: Fate) -> Result<Submitted, SubmitError> {
+    match fate {
+        Fate::Duplicate => Ok(Submitted::Duplicate),
+        Fate::Verdict(Verdict::Handled(outcome)) => {
+            report::verdict(endpoint, envelope, &Verdict::Handled(outcome));
+            Ok(Submitted::Handled(outcome))
+        }
+        Fate::Verdict(Verdict::Again(failure) | Verdict::Dead(failure)) => {
+            Err(SubmitError::Refused(failure.message().to_owned()))
+        }
+    }
+}
+
+/// Which of an endpoint's messages were handled before.
+pub(crate) async fn handled_before(
+    core: &Core,
+    endpoint: &str,
+    messages: &[Uuid],
+) -> Result<HashSet<Uuid>, StoreError> {
+    let query = LoadQuery { endpoint, messages, saga: "", instances: &[] };
+    Ok(core.load(query).await?.handled)
+}
+
+impl Verdict {
+    /// How the metrics name it.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Handled(outcome) => outcome.name(),
+            Self::Again(failure) if failure.kind() == FailureKind::Deferred => JournalOutcome::Deferred.name(),
+            Self::Again(_) => JournalOutcome::Retried.name(),
+            Self::Dead(failure) if failure.kind() == FailureKind::Rejected => JournalOutcome::Rejected.name(),
+            Self::Dead(_) => JournalOutcome::Faulted.name(),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The loop of an endpoint whose messages are handled by async code: activities and consumers.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::bus::{Delivery, Receipt};
+use crate::commit::{Commit, FaultMark, InboxRow, JournalOutcome, Name, OutboxRow};
+use crate::failure::{Failure, FailureKind};
+use crate::handler::HandlerContext;
+use crate::message::Envelope;
+use crate::probe::Point;
+use crate::runtime::HandlerOptions;
+use crate::runtime::core::{BATCH, Core};
+use crate::runtime::deliver::handled_before;
+use crate::runtime::erased::{ErasedHandler, Failing, Work};
+use crate::runtime::report;
+use crate::store::StoreError;
+use crate::unit_of_work::{self, Failed, Verdict};
+
+/// The loop of one endpoint.
+pub(crate) struct HandlerEndpoint {
+    core: Arc<Core>,
+    name: &'static str,
+    handlers: HashMap<&'static str, Arc<dyn ErasedHandler>>,
+    options: HandlerOptions,
+}
+
+/// A message whose handler has returned.
+struct Completion {
+    envelope: Arc<Envelope>,
+    receipt: Receipt,
+    result: Result<Work, Failing>,
+    /// The place that the message takes at its endpoint until its outcome is committed.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Ids of the messages that are being handled now.
+type Running = Arc<Mutex<HashSet<Uuid>>>;
+
+impl HandlerEndpoint {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        name: &'static str,
+        handlers: HashMap<&'static str, Arc<dyn ErasedHandler>>,
+        options: HandlerOptions,
+    ) -> Self {
+        Self { core, name, handlers, options }
+    }
+
+    /// Runs until the runtime stops; what is being handled then is finished and committed.
+    pub(crate) async fn run(self, deliveries: mpsc::UnboundedReceiver<Delivery>) {
+        let running = Running::default();
+        let (done, completions) = mpsc::unbounded_channel();
+        // The completions end when the last handler has returned and its sender is dropped.
+        tokio::join!(self.take(deliveries, done, &running), self.complete(completions, &running));
+    }
+
+    async fn take(
+        &self,
+        mut deliveries: mpsc::UnboundedReceiver<Delivery>,
+        done: mpsc::UnboundedSender<Completion>,
+        running: &Running,
+    ) {
+        let places = Arc::new(Semaphore::new(self.options.concurrency));
+        let mut tasks = JoinSet::new();
+        let mut batch = Vec::new();
+        'taking: loop {
+            tokio::select! {
+                () = self.core.stopping.cancelled() => break,
+                n = deliveries.recv_many(&mut batch, BATCH) => if n == 0 { break },
+                Some(_) = tasks.join_next() => continue,
+            }
+            self.core.probes.reached(Point::Received).await;
+            let new = self.only_new(std::mem::take(&mut batch), running).await;
+            for delivery in new {
+                let permit = tokio::select! {
+                    () = self.core.stopping.cancelled() => break 'taking,
+                    permit = places.clone().acquire_owned() => permit,
+                };
+                let Ok(permit) = permit else { break 'taking };
+                running.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery.envelope.message_id);
+                tasks.spawn(self.attempt(delivery, permit, done.clone()));
+                while tasks.try_join_next().is_some() {}
+            }
+        }
+        drop(done);
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Acknowledges what was handled before, or is being handled now: whoever handles it answers for it.
+    async fn only_new(&self, batch: Vec<Delivery>, running: &Running) -> Vec<Delivery> {
+        let ids: Vec<Uuid> = batch.iter().map(|it| it.envelope.message_id).collect();
+        let handled = loop {
+            match handled_before(&self.core, self.name, &ids).await {
+                Ok(handled) => break handled,
+                Err(error) => tracing::error!(endpoint = self.name, %error, "the inbox can not be read"),
+            }
+            self.core.clock.sleep(std::time::Duration::from_secs(1)).await;
+        };
+        let (mut new, mut old, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
+        {
+            let running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            for delivery in batch {
+                let id = delivery.envelope.message_id;
+                if handled.contains(&id) || running.contains(&id) || !seen.insert(id) {
+                    old.push(delivery.receipt);
+                } else {
+                    new.push(delivery);
+                }
+            }
+        }
+        if !old.is_empty() {
+            self.core.bus.acknowledge(&old);
+        }
+        new
+    }
+
+    /// One attempt at one message, as a task of its own.
+    fn attempt(
+        &self,
+        delivery: Delivery,
+        permit: OwnedSemaphorePermit,
+        done: mpsc::UnboundedSender<Completion>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let Delivery { envelope, receipt } = delivery;
+        let handler = envelope.message_type.iter().find_map(|name| self.handlers.get(&**name)).cloned();
+        let context = HandlerContext::new(envelope.clone(), self.core.clock.clone());
+        let (core, endpoint, timeout) = (self.core.clone(), self.name, self.options.timeout);
+        async move {
+            let started = Instant::now();
+            let result = match handler {
+                None => Err(Failing::plain(Failure::new(
+                    FailureKind::Undecodable,
+                    format_args!("endpoint {endpoint} has no handler for {}", envelope.name()),
+                ))),
+                Some(handler) => {
+                    let work = AssertUnwindSafe(handler.handle(&context)).catch_unwind();
+                    let outcome = tokio::select! {
+                        outcome = work => outcome.unwrap_or_else(|panic| Err(Failure::panicked(&*panic))),
+                        () = core.clock.sleep(timeout) => Err(Failure::new(
+                            FailureKind::Timeout,
+                            format_args!("the handler did not return within {timeout:?}"),
+                        )),
+                    };
+                    outcome.map_err(|failure| handler.failing(&envelope, failure))
+                }
+            };
+            metrics::histogram!("saga_handler_seconds", "endpoint" => endpoint).record(started.elapsed().as_secs_f64());
+            core.probes.reached(Point::Performed).await;
+            // The receiver outlives every sender.
+            let _ = done.send(Completion { envelope, receipt, result, _permit: permit });
+        }
+    }
+
+    async fn complete(&self, mut completions: mpsc::UnboundedReceiver<Completion>, running: &Running) {
+        let mut batch = Vec::new();
+        while completions.recv_many(&mut batch, BATCH).await > 0 {
+            metrics::histogram!("saga_batch_size", "endpoint" => self.name).record(batch.len() as f64);
+            self.settle(&mut batch).await;
+            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+            for it in batch.drain(..) {
+                running.remove(&it.envelope.message_id);
+            }
+        }
+    }
+
+    /// Commits the outcomes, or, if one spoils the commit, their halves, down to the culprit.
+    fn settle<'a>(&'a self, batch: &'a mut [Completion]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(async move {
+            loop {
+                match self.commit(batch).await {
+                    Ok(()) => return,
+                    Err(StoreError::Conflict(reason)) => {
+                        tracing::debug!(endpoint = self.name, reason, "conflict; the batch is repeated");
+                        tokio::task::yield_now().await;
+                    }
+                    Err(_) if batch.len() > 1 => {
+                        let (first, second) = batch.split_at_mut(batch.len() / 2);
+                        self.settle(first).await;
+                        self.settle(second).await;
+                        return;
+                    }
+                    Err(error) => {
+                        let it = &mut batch[0];
+                        if it.result.is_err() {
+                            let id = it.envelope.message_id;
+                            tracing::error!(endpoint = self.name, message_id = %id, %error, "a failure can not be stored");
+                            return;
+                        }
+                        // The culprit is alone: what spoils the commit counts as its failure.
+                        let failure = Failure::retry(error);
+                        let handler = it.envelope.message_type.iter().find_map(|name| self.handlers.get(&**name));
+                        it.result = Err(match handler {
+                            Some(handler) => handler.failing(&it.envelope, failure),
+                            None => Failing::plain(failure),
+                        });
+                    }
+                }
+            }
+        })
+    }
+
+    async fn commit(&self, batch: &[Completion]) -> Result<(), StoreError> {
+        let ids: Vec<Uuid> = batch.iter().map(|it| it.envelope.message_id).collect();
+        let mut commit = Commit::new(self.core.clock.now());
+        let mut verdicts = Vec::new();
+        for it in batch {
+            verdicts.push(match &it.result {
+                Ok(work) => self.handled(it, work, &mut commit),
+                Err(failing) => self.failed(it, failing, &mut commit),
+            });
+        }
+        match self.core.commit(commit).await {
+            Err(StoreError::Conflict(reason)) => return self.without_handled(batch, &ids, reason).await,
+            outcome => outcome?,
+        }
+        for (it, verdict) in batch.iter().zip(&verdicts) {
+            report::verdict(self.name, &it.envelope, verdict);
+        }
+        self.acknowledge(batch.iter()).await;
+        Ok(())
+    }
+
+    /// Somebody else has handled a part of the batch meanwhile: that part is acknowledged, the rest is committed alone.
+    async fn without_handled(&self, batch: &[Completion], ids: &[Uuid], reason: String) -> Result<(), StoreError> {
+        let handled = handled_before(&self.core, self.name, ids).await?;
+        if handled.is_empty() {
+            return Err(StoreError::Conflict(reason));
+        }
+        self.acknowledge(batch.iter().filter(|it| handled.contains(&it.envelope.message_id))).await;
+        for it in batch.iter().filter(|it| !handled.contains(&it.envelope.message_id)) {
+            Box::pin(self.commit(std::slice::from_ref(it))).await?;
+        }
+        Ok(())
+    }
+
+    async fn acknowledge(&self, batch: impl Iterator<Item = &Completion>) {
+        let receipts: Vec<_> = batch.map(|it| it.receipt).collect();
+        self.core.bus.acknowledge(&receipts);
+        self.core.probes.reached(Point::Acknowledged).await;
+    }
+
+    fn handled(&self, it: &Completion, work: &Work, commit: &mut Commit) -> Verdict {
+        let envelope = &it.envelope;
+        commit.inbox.push(InboxRow { endpoint: self.name.into(), message_id: envelope.message_id });
+        commit.rows.extend(work.rows.iter().cloned());
+        if let Some(answer) = &work.answer {
+            commit.outbox.push(unit_of_work::respond(envelope, self.name, answer.clone(), commit.at));
+        }
+        for (index, (destination, out)) in work.messages.iter().enumerate() {
+            let id = envelope.produced_id(self.name, index);
+            let mut produced = envelope.cause(id, out.name, out.body.clone(), commit.at);
+            produced.source_address = Some(format!("queue:{}", self.name));
+            produced.destination_address = destination.as_ref().map(|name| format!("queue:{name}"));
+            commit.outbox.push(OutboxRow { destination: destination.clone(), envelope: Arc::new(produced) });
+        }
+        if let (Some((saga, id)), 1..) = (self.instance(envelope), envelope.redrives()) {
+            commit.marks.push(unit_of_work::mark(saga, id, 0, FaultMark::Clear));
+        }
+        Verdict::Handled(JournalOutcome::Moved)
+    }
+
+    fn failed(&self, it: &Completion, failing: &Failing, commit: &mut Commit) -> Verdict {
+        let envelope = &it.envelope;
+        let journal = self.instance(envelope).map(|(saga, id)| {
+            let outcome = JournalOutcome::Faulted;
+            unit_of_work::journal_line(saga, id, self.name.into(), envelope, outcome, commit.at)
+        });
+        let failed = Failed {
+            envelope,
+            endpoint: self.name.into(),
+            journal,
+            failure: failing.failure.clone(),
+            answer: failing.answer.clone(),
+        };
+        unit_of_work::fail(failed, &self.core.retry, commit)
+    }
+
+    /// The saga instance on whose behalf the message was sent.
+    fn instance(&self, envelope: &Envelope) -> Option<(Name, Uuid)> {
+        Some((Name::Owned(envelope.saga()?.to_owned()), envelope.correlation_id?))
+    }
+}

@@ -1,0 +1,220 @@
+//! The relay: outbox → bus → confirm → settle. Rows are handed over in memory after their commit; a sweep finds the
+//! ones that nobody handed over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::{Confirm, SendError};
+use crate::commit::{Commit, Name, OutboxId, OutboxRow};
+use crate::failure::{Failure, FailureKind};
+use crate::probe::Point;
+use crate::runtime::core::Core;
+use crate::runtime::report;
+use crate::unit_of_work::{self, Failed};
+
+/// How many messages may be sent and not confirmed. It bounds what the relay and an embedded bus keep in memory;
+/// ten thousand waiting activities must fit several times.
+const WINDOW: usize = 32_768;
+/// How many rows a sweep reads at once.
+const PAGE: usize = 1_000;
+/// How many confirms are settled in one transaction at the most.
+const SETTLE: usize = 1_024;
+/// The pause before messages that the bus could not take are sent again.
+const RESEND_PAUSE: Duration = Duration::from_secs(1);
+
+/// The endpoint's name in the dead letter of a published message.
+pub(crate) const PUBLISHED: &str = "(published)";
+
+pub(crate) struct Relay {
+    pub(crate) core: Arc<Core>,
+    pub(crate) handed_over: mpsc::UnboundedReceiver<Vec<(OutboxId, OutboxRow)>>,
+    pub(crate) confirms: mpsc::UnboundedReceiver<Confirm>,
+    /// Cancelled when everything that commits has ended.
+    pub(crate) closing: CancellationToken,
+}
+
+struct Sending {
+    core: Arc<Core>,
+    /// Sent and not settled.
+    in_flight: HashMap<OutboxId, OutboxRow>,
+    /// The sweep goes on after this row; `None`: nothing is left behind.
+    sweep_after: Option<OutboxId>,
+    /// What the bus could not take, and when it is sent again.
+    again: Vec<OutboxId>,
+    again_at: DateTime<Utc>,
+}
+
+impl Relay {
+    /// Sends until the runtime stops; then settles what is confirmed and leaves the rest in the outbox.
+    pub(crate) async fn run(mut self) {
+        let core = self.core.clone();
+        let mut sending = Sending {
+            core: core.clone(),
+            in_flight: HashMap::new(),
+            sweep_after: Some(0),
+            again: Vec::new(),
+            again_at: core.clock.now(),
+        };
+        let (settle, to_settle) = mpsc::unbounded_channel();
+        let (settled, mut were_settled) = mpsc::unbounded_channel();
+        let mut settler = JoinSet::new();
+        settler.spawn(run_settler(core.clone(), to_settle, settled));
+        let (mut rows, mut confirmed, mut done) = (Vec::new(), Vec::new(), Vec::new());
+        loop {
+            let room = sending.in_flight.len() < WINDOW / 2;
+            tokio::select! {
+                () = self.closing.cancelled() => break,
+                n = self.confirms.recv_many(&mut confirmed, SETTLE) => {
+                    if n == 0 { break }
+                    sending.confirmed(confirmed.drain(..), &settle);
+                }
+                n = self.handed_over.recv_many(&mut rows, SETTLE) => {
+                    if n == 0 { break }
+                    sending.send(rows.drain(..).flatten()).await;
+                }
+                _ = were_settled.recv_many(&mut done, SETTLE) => {
+                    for id in done.drain(..).flatten() { sending.in_flight.remove(&id); }
+                }
+                () = core.sweep.notified() => sending.sweep_after = Some(0),
+                () = core.clock.sleep_until(sending.again_at), if !sending.again.is_empty() => sending.resend().await,
+                () = std::future::ready(()), if room && sending.sweep_after.is_some() => sending.sweep().await,
+            }
+        }
+        while let Ok(confirm) = self.confirms.try_recv() {
+            sending.confirmed(std::iter::once(confirm), &settle);
+        }
+        drop(settle);
+        if let Some(Err(error)) = settler.join_next().await {
+            tracing::error!(%error, "the settler ended early; its rows are sent again at the next start");
+        }
+    }
+}
+
+impl Sending {
+    async fn send(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>) {
+        let mut batch = Vec::new();
+        for (id, row) in rows {
+            if self.core.stopping.is_cancelled() || self.in_flight.len() >= WINDOW {
+                let after = self.sweep_after.unwrap_or(OutboxId::MAX);
+                self.sweep_after = Some(after.min(id - 1));
+            } else if let std::collections::hash_map::Entry::Vacant(entry) = self.in_flight.entry(id) {
+                entry.insert(row.clone());
+                batch.push((id, row));
+            }
+        }
+        if !batch.is_empty() {
+            self.core.bus.send(batch).await;
+            self.core.probes.reached(Point::Sent).await;
+        }
+    }
+
+    /// Reads the next page of what was left behind, and sends it.
+    async fn sweep(&mut self) {
+        if self.core.stopping.is_cancelled() {
+            self.sweep_after = None;
+            return;
+        }
+        let after = self.sweep_after.unwrap_or(0);
+        match self.core.store.outbox(after, PAGE).await {
+            Ok(page) => {
+                self.sweep_after = page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id);
+                self.send(page.into_iter()).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the outbox can not be swept; trying again");
+                self.core.clock.sleep(RESEND_PAUSE).await;
+            }
+        }
+    }
+
+    async fn resend(&mut self) {
+        let ids = std::mem::take(&mut self.again);
+        let rows: Vec<_> = ids.into_iter().filter_map(|id| Some((id, self.in_flight.get(&id)?.clone()))).collect();
+        self.core.bus.send(rows).await;
+    }
+
+    fn confirmed(&mut self, confirms: impl Iterator<Item = Confirm>, settle: &mpsc::UnboundedSender<Settle>) {
+        let mut arrived = Vec::new();
+        for Confirm { id, result } in confirms {
+            match result {
+                Ok(()) => arrived.push(id),
+                Err(SendError::Unavailable(error)) => {
+                    tracing::warn!(outbox_id = id, error, "the bus did not take a message; sending it again");
+                    if self.again.is_empty() {
+                        self.again_at = self.core.clock.now() + RESEND_PAUSE;
+                    }
+                    self.again.push(id);
+                }
+                Err(SendError::Unroutable(error)) => {
+                    if let Some(row) = self.in_flight.get(&id) {
+                        // The settler ends after the relay.
+                        let _ = settle.send(Settle::SetAside(id, row.clone(), error));
+                    }
+                }
+            }
+        }
+        if !arrived.is_empty() {
+            let _ = settle.send(Settle::Arrived(arrived));
+        }
+    }
+}
+
+enum Settle {
+    Arrived(Vec<OutboxId>),
+    SetAside(OutboxId, OutboxRow, String),
+}
+
+/// Takes confirmed rows out of the outbox, and sets aside the ones that have no place to go.
+async fn run_settler(
+    core: Arc<Core>,
+    mut to_settle: mpsc::UnboundedReceiver<Settle>,
+    settled: mpsc::UnboundedSender<Vec<OutboxId>>,
+) {
+    let mut batch = Vec::new();
+    while to_settle.recv_many(&mut batch, SETTLE).await > 0 {
+        core.probes.reached(Point::Confirmed).await;
+        let mut arrived = Vec::new();
+        for it in batch.drain(..) {
+            match it {
+                Settle::Arrived(ids) => arrived.extend(ids),
+                Settle::SetAside(id, row, error) => {
+                    set_aside(&core, id, &row, error).await;
+                    arrived.push(id);
+                }
+            }
+        }
+        let mut commit = Commit::new(core.clock.now());
+        commit.settled.clone_from(&arrived);
+        if let Err(error) = core.commit(commit).await {
+            tracing::error!(%error, "outbox rows can not be settled; they are sent again at the next start");
+        }
+        core.probes.reached(Point::Settled).await;
+        // The relay may have ended; then nobody needs to know.
+        let _ = settled.send(arrived);
+    }
+}
+
+/// A row that can never be delivered becomes a dead letter, and blocks no other.
+async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) {
+    let envelope = &row.envelope;
+    let endpoint = row.destination.clone().unwrap_or(PUBLISHED.into());
+    let mut commit = Commit::new(core.clock.now());
+    let journal = envelope.saga().zip(envelope.correlation_id).map(|(saga, instance)| {
+        let (saga, outcome) = (Name::Owned(saga.to_owned()), crate::commit::JournalOutcome::Faulted);
+        unit_of_work::journal_line(saga, instance, endpoint.clone(), envelope, outcome, commit.at)
+    });
+    let failure = Failure::new(FailureKind::Unroutable, error);
+    let failed = Failed { envelope, endpoint: endpoint.clone(), journal, failure, answer: None };
+    let verdict = unit_of_work::fail(failed, &core.retry, &mut commit);
+    commit.settled.push(id);
+    match core.commit(commit).await {
+        Ok(()) => report::verdict(&endpoint, envelope, &verdict),
+        Err(error) => tracing::error!(outbox_id = id, %error, "a dead letter can not be stored"),
+    }
+}

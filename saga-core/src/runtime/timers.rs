@@ -1,0 +1,68 @@
+//! The timer loop: what is due moves to the outbox. Nothing polls: the loop sleeps until the earliest timer that it
+//! knows of, and is woken when an earlier one is committed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::commit::{Commit, OutboxRow};
+use crate::probe::Point;
+use crate::runtime::core::{BATCH, Core, Wake};
+use crate::store::StoreError;
+
+/// The pause before a store that failed is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs until the runtime stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    loop {
+        let asked = match core.timers.next() {
+            Wake::Ask => true,
+            Wake::At(due) => tokio::select! {
+                () = core.stopping.cancelled() => return,
+                () = core.timers.changed() => false,
+                () = core.clock.sleep_until(due) => true,
+            },
+            Wake::Never => tokio::select! {
+                () = core.stopping.cancelled() => return,
+                () = core.timers.changed() => false,
+            },
+        };
+        if !asked {
+            continue;
+        }
+        if core.stopping.is_cancelled() {
+            return;
+        }
+        core.timers.expect();
+        if let Err(error) = fire(&core).await {
+            tracing::warn!(%error, "due timers can not be read or moved; trying again");
+            core.timers.refresh();
+            tokio::select! {
+                () = core.stopping.cancelled() => return,
+                () = core.clock.sleep(PAUSE) => {}
+            }
+        }
+    }
+}
+
+/// Moves every due timer to the outbox, batch by batch, and notes when the next is due.
+async fn fire(core: &Core) -> Result<(), StoreError> {
+    loop {
+        let now = core.clock.now();
+        let due = core.store.due_timers(now, BATCH).await?;
+        if due.is_empty() {
+            if let Some(next) = core.store.next_due().await? {
+                core.timers.scheduled(next);
+            }
+            return Ok(());
+        }
+        core.probes.reached(Point::TimerRead).await;
+        let mut commit = Commit::new(now);
+        for row in due {
+            commit.cancelled.push(row.token);
+            commit.outbox.push(OutboxRow { destination: Some(row.endpoint), envelope: row.envelope });
+        }
+        core.commit(commit).await?;
+        core.probes.reached(Point::TimerStored).await;
+    }
+}
