@@ -1,5 +1,5 @@
 //! The order service.
-pub mod config;
+pub mod api;
 pub mod auth;
+pub mod config;
 pub mod telemetry;
-pub mod api { pub mod problem; }
