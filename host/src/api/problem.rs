@@ -7,7 +7,7 @@ use poem_openapi::types::Type;
 use poem_openapi::{ApiResponse, Object};
 
 /// The media type of every error.
-pub const PROBLEM_JSON: &str = "application/problem+json";
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Eq, Object)]
@@ -201,7 +201,7 @@ impl Problem {
 }
 
 /// What a caller is asked to wait before it tries again: a batch is written in milliseconds, an outage lasts longer.
-pub const RETRY_AFTER_SECONDS: u16 = 1;
+pub(super) const RETRY_AFTER_SECONDS: u16 = 1;
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -223,7 +223,7 @@ impl From<Problem> for poem::Error {
 }
 
 /// The problem's part in the description of an operation: the statuses it may be answered with.
-pub fn describe(statuses: &[(u16, &'static str)]) -> Vec<MetaResponse> {
+pub(super) fn describe(statuses: &[(u16, &'static str)]) -> Vec<MetaResponse> {
     let response = |&(status, description): &(u16, &'static str)| MetaResponse {
         description,
         status: Some(status),
@@ -235,7 +235,7 @@ pub fn describe(statuses: &[(u16, &'static str)]) -> Vec<MetaResponse> {
 }
 
 /// Registers the problem's schema.
-pub fn register(registry: &mut Registry) {
+pub(super) fn register(registry: &mut Registry) {
     ProblemBody::register(registry);
 }
 
