@@ -32,6 +32,8 @@ mod saga;
 #[cfg(feature = "runtime")]
 mod store;
 mod table;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 #[cfg(any(feature = "runtime", test))]
 mod unit_of_work;
 

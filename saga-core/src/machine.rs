@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use uuid::Uuid;
 
@@ -94,7 +95,7 @@ impl<S: Saga> Machine<S> {
     ///
     /// # Errors
     /// [`FailureKind::Undecodable`] when no column has the message's type, the body is not of that type, or no
-    /// instance can be told from it.
+    /// instance can be told from it; [`FailureKind::Panic`] when reading the body or finding the instance panics.
     pub fn read(&self, envelope: &Envelope) -> Result<Event, Failure> {
         let undecodable = |text: String| Failure::new(FailureKind::Undecodable, text);
         let known = envelope.message_type.iter().find_map(|name| self.by_name.get(&**name));
@@ -103,10 +104,17 @@ impl<S: Saga> Machine<S> {
             let (saga, name) = (S::NAME, envelope.name());
             return Err(undecodable(format!("saga {saga} has no column for {name}; it hears {}", known.join(", "))));
         };
-        let body = (self.columns[column].decode)(envelope.message.as_str())
-            .map_err(|error| undecodable(format!("the body is no {}: {error}", self.columns[column].name)))?;
-        let id = self.correlations[column].id(&*body, envelope).ok_or_else(|| {
-            undecodable(format!("{} finds its instance by the envelope, which has no correlation id", envelope.name()))
+        let name = self.columns[column].name;
+        // `Deserialize` and the correlation are the saga's own code: what panics there spoils this message alone.
+        let (body, id) = catch_unwind(AssertUnwindSafe(|| {
+            let body = (self.columns[column].decode)(envelope.message.as_str())
+                .map_err(|error| undecodable(format!("the body is no {name}: {error}")))?;
+            let id = self.correlations[column].id(&*body, envelope);
+            Ok((body, id))
+        }))
+        .unwrap_or_else(|panic| Err(Failure::panicked(&*panic)))?;
+        let id = id.ok_or_else(|| {
+            undecodable(format!("{name} finds its instance by the envelope, which has no correlation id"))
         })?;
         Ok(Event { column, body, id })
     }

@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -26,12 +27,14 @@ use crate::saga::{Ctx, Instance, Saga};
 pub(crate) struct Live<S: Saga> {
     pub(crate) instance: Instance<S>,
     loaded: u64,
+    /// The instance's data as JSON; absent until it is stored or moved.
+    data: Option<Body>,
 }
 
 impl<S: Saga> Live<S> {
     /// An instance that is not stored yet.
     pub(crate) fn new(id: Uuid) -> Self {
-        Self { instance: Instance::new(id), loaded: 0 }
+        Self { instance: Instance::new(id), loaded: 0, data: None }
     }
 
     /// Reads a stored instance. What a newer version wrote is not misread: it is a permanent failure of the message.
@@ -44,7 +47,7 @@ impl<S: Saga> Live<S> {
         let data = stored.data.read().map_err(|error| unreadable("data that this version can not read", &error))?;
         let timers = stored.timers.read().map_err(|error| unreadable("timers that can not be read", &error))?;
         let instance = Instance { id: stored.id, state, data, version: stored.version, timers };
-        Ok(Self { instance, loaded: stored.version })
+        Ok(Self { instance, loaded: stored.version, data: Some(stored.data.clone()) })
     }
 
     /// Adds the instance to the commit, if it has moved.
@@ -57,7 +60,7 @@ impl<S: Saga> Live<S> {
                 expected: self.loaded,
                 version: it.version,
                 state: it.state.name(),
-                data: Body::of(&it.data).as_str().to_owned(),
+                data: self.data.as_ref().map_or_else(|| Body::of(&it.data), Body::clone).as_str().to_owned(),
                 timers: Body::of(&it.timers).as_str().to_owned(),
             });
         }
@@ -85,7 +88,9 @@ pub(crate) fn step<S: Saga>(
     commit: &mut Commit,
 ) -> Verdict {
     let before = live.instance.clone();
-    let fired = match envelope.timer_token() {
+    // MassTransit's own scheduler marks its messages with the same header: those are no timers of this saga.
+    let token = envelope.timer_token().filter(|_| envelope.saga() == Some(S::NAME));
+    let fired = match token {
         None => false,
         Some(token) if live.instance.timers.get(envelope.name()) == Some(&token) => {
             live.instance.timers.remove(envelope.name());
@@ -106,19 +111,22 @@ pub(crate) fn step<S: Saga>(
         attempt: envelope.attempt(),
         user: envelope.user(),
     };
-    let outcome = catch_unwind(AssertUnwindSafe(|| machine.step_event(&mut live.instance, event, &ctx)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let step = machine.step_event(&mut live.instance, event, &ctx);
+        // Data that can not be written must spoil this message alone, not the batch that writes it.
+        let data = matches!(step, Step::Moved(_)).then(|| Body::of(&live.instance.data));
+        (step, data)
+    }));
     let failure = match outcome {
-        Ok(Step::Moved(effects)) => {
+        Ok((Step::Moved(effects), data)) => {
+            live.data = data;
             let mut row = journal::<S>(&before, envelope, JournalOutcome::Moved, commit.at);
             row.to = Some(Cow::Borrowed(live.instance.state.name()));
             row.version = Some(live.instance.version);
             row.effects = carry_out(live, effects, envelope, commit);
-            if envelope.redrives() > 0 {
-                commit.marks.push(mark(S::NAME.into(), before.id, 0, FaultMark::Clear));
-            }
             return handled(envelope, S::ENDPOINT, row, commit);
         }
-        Ok(Step::Ignored) => {
+        Ok((Step::Ignored, _)) => {
             let mut row = journal::<S>(&before, envelope, JournalOutcome::Ignored, commit.at);
             if fired {
                 live.instance.version += 1;
@@ -126,8 +134,8 @@ pub(crate) fn step<S: Saga>(
             }
             return handled(envelope, S::ENDPOINT, row, commit);
         }
-        Ok(Step::Deferred(why)) => Failure::new(FailureKind::Deferred, why),
-        Ok(Step::Rejected(why)) => Failure::new(FailureKind::Rejected, why),
+        Ok((Step::Deferred(why), _)) => Failure::new(FailureKind::Deferred, why),
+        Ok((Step::Rejected(why), _)) => Failure::new(FailureKind::Rejected, why),
         Err(panic) => Failure::panicked(&*panic),
     };
     live.instance = before;
@@ -148,7 +156,12 @@ pub(crate) fn refuse<S: Saga>(
         to: None,
         ..journal::<S>(&Instance::new(id), envelope, JournalOutcome::Faulted, commit.at)
     });
-    fail(Failed { envelope, endpoint: S::ENDPOINT.into(), journal: row, failure, answer: None }, retry, commit)
+    let refused = Failed { envelope, endpoint: S::ENDPOINT.into(), journal: row, failure, answer: None };
+    let verdict = fail(refused, retry, commit);
+    if let (Verdict::Dead(_), Some(letter)) = (&verdict, commit.dead_letters.last_mut()) {
+        letter.saga = Some(S::NAME.into());
+    }
+    verdict
 }
 
 /// A failed attempt at a message.
@@ -174,6 +187,7 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
         (None, FailureKind::Rejected) => JournalOutcome::Rejected,
         (None, _) => JournalOutcome::Faulted,
     };
+    let saga = journal.as_ref().map(|row| row.saga.clone());
     if let Some(row) = journal {
         let fault = if again.is_some() { FaultMark::Keep } else { FaultMark::Set(failure.message().to_owned()) };
         commit.marks.push(mark(row.saga.clone(), row.id, u32::from(again.is_some()), fault));
@@ -185,7 +199,7 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
             token: envelope.produced_id(&format!("{endpoint}/attempt"), attempt as usize),
             endpoint,
             kind: TimerKind::Redelivery,
-            due: commit.at + delay,
+            due: due(commit.at, delay),
             envelope: Arc::new(envelope.with_attempt(attempt)),
         });
         return Verdict::Again(failure);
@@ -197,7 +211,8 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
         let to = envelope.fault_address.as_deref().or(envelope.response_address.as_deref());
         commit.outbox.push(fault(envelope, &endpoint, &failure, to, commit.at));
     }
-    commit.dead_letters.push(DeadLetterRow::new(envelope, endpoint.clone(), kind, failure.message(), commit.at));
+    let letter = DeadLetterRow::new(envelope, endpoint.clone(), kind, failure.message(), commit.at);
+    commit.dead_letters.push(DeadLetterRow { saga: saga.or(letter.saga), ..letter });
     commit.inbox.push(InboxRow { endpoint, message_id: envelope.message_id });
     Verdict::Dead(failure)
 }
@@ -265,7 +280,7 @@ fn carry_out<S: Saga>(
                 commit.outbox.push(send("call", Some(endpoint.into()), message, true));
             }
             Effect::Schedule { message, after } => {
-                let due = now + after;
+                let due = due(now, after);
                 let name = message.name;
                 let mut out = produced::<S>(live.instance.id, envelope, id, message, now);
                 out.headers.insert(header::TIMER_TOKEN.into(), Value::String(id.to_string()));
@@ -292,6 +307,15 @@ fn carry_out<S: Saga>(
     journal
 }
 
+/// No timer is due later than the end of the year 9999: the last that every database and four-digit years can hold.
+const LATEST: DateTime<Utc> = DateTime::from_timestamp(253_402_300_799, 0).expect("the year 9999 is a time");
+
+/// When something is due that was put off by `after`.
+fn due(now: DateTime<Utc>, after: Duration) -> DateTime<Utc> {
+    let due = TimeDelta::from_std(after).ok().and_then(|after| now.checked_add_signed(after));
+    due.map_or(LATEST, |due| due.min(LATEST))
+}
+
 /// An envelope that the saga's instance `id` sends.
 fn produced<S: Saga>(id: Uuid, cause: &Envelope, message_id: Uuid, out: Outgoing, now: DateTime<Utc>) -> Envelope {
     let mut envelope = cause.cause(message_id, out.name, out.body, now).correlated(id);
@@ -302,6 +326,9 @@ fn produced<S: Saga>(id: Uuid, cause: &Envelope, message_id: Uuid, out: Outgoing
 
 fn handled(envelope: &Envelope, endpoint: &'static str, row: JournalRow, commit: &mut Commit) -> Verdict {
     let outcome = row.outcome;
+    if envelope.redrives() > 0 {
+        commit.marks.push(mark(row.saga.clone(), row.id, 0, FaultMark::Clear));
+    }
     commit.journal.push(row);
     commit.inbox.push(InboxRow { endpoint: endpoint.into(), message_id: envelope.message_id });
     Verdict::Handled(outcome)
@@ -351,3 +378,6 @@ pub(crate) fn journal_line(
         at,
     }
 }
+
+#[cfg(test)]
+mod tests;

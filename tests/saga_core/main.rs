@@ -1,1 +1,7 @@
-//! Tests of saga-core.
+//! Tests of saga-core, a module for each file they test.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
+
+mod bus_embedded;
+mod lamp;
+mod runtime;

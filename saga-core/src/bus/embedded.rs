@@ -125,7 +125,8 @@ impl Bus for EmbeddedBus {
     fn acknowledge(&self, receipts: &[Receipt]) {
         let mut state = self.state();
         for receipt in receipts {
-            let Some(id) = state.delivered.remove(&receipt.tag) else { continue };
+            let known = if receipt.epoch == EPOCH { state.delivered.remove(&receipt.tag) } else { None };
+            let Some(id) = known else { continue };
             let left = state.pending.get(&id).map_or(0, |left| left - 1);
             if left == 0 {
                 state.pending.remove(&id);

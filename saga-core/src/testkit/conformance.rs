@@ -1,0 +1,3 @@
+//! The suites that every adapter passes.
+
+pub mod bus;
