@@ -71,4 +71,6 @@ pub use serde_json::Error as JsonError;
 pub use store::{
     Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Store, StoreError,
 };
+#[cfg(feature = "sqlite")]
+pub use store::{SqliteStore, SqliteStoreBuilder, SqliteWriter};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};
