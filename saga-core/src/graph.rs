@@ -96,8 +96,8 @@ impl<S: Saga> Machine<S> {
     fn cell(&self, state: S::State, column: usize) -> String {
         match self.rule(state, column) {
             Kind::Ignore => "ignore".to_owned(),
-            Kind::Defer(why) => format!("defer: {why}"),
-            Kind::Reject(why) => format!("reject: {why}"),
+            Kind::Defer(why) => format!("defer: {}", escaped(why)),
+            Kind::Reject(why) => format!("reject: {}", escaped(why)),
             Kind::Go { stays: true, handler, .. } => format!("stay, {handler}"),
             Kind::Go { targets, handler, .. } => {
                 let targets: Vec<_> = targets.iter().map(|to| to.name()).collect();
@@ -105,6 +105,11 @@ impl<S: Saga> Machine<S> {
             }
         }
     }
+}
+
+/// A reason as a cell of a Markdown table may hold it.
+fn escaped(why: &str) -> String {
+    why.replace('|', "\\|").replace('\n', " ")
 }
 
 /// A message's name without its namespace: a colon would end the label of a Mermaid arrow.

@@ -252,7 +252,7 @@ impl Envelope {
     #[must_use]
     pub fn redriven(&self) -> Self {
         let mut again = self.with_attempt(1);
-        again.headers.insert(Cow::Borrowed(header::REDRIVE_COUNT), (self.redrives() + 1).into());
+        again.headers.insert(Cow::Borrowed(header::REDRIVE_COUNT), self.redrives().saturating_add(1).into());
         again
     }
 

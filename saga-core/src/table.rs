@@ -29,7 +29,6 @@ impl<E> fmt::Debug for On<E> {
 impl<E> On<E> {
     /// The token of `E`; [`events!`](crate::events) makes it for you.
     #[doc(hidden)]
-    #[expect(clippy::new_without_default, reason = "a token is made by `events!` alone")]
     pub const fn new() -> Self {
         Self(PhantomData)
     }
@@ -144,6 +143,19 @@ fn typed<E: 'static>(event: &dyn Any) -> &E {
     }
 }
 
+/// The last word of a type's path, without the arguments of a generic one.
 fn short(path: &'static str) -> &'static str {
+    let mut open = 0_usize;
+    let arguments = path.ends_with('>').then(|| {
+        path.rfind(|letter| {
+            match letter {
+                '>' => open += 1,
+                '<' => open -= 1,
+                _ => {}
+            }
+            open == 0
+        })
+    });
+    let path = arguments.flatten().map_or(path, |start| &path[..start]);
     path.rsplit("::").next().unwrap_or(path)
 }

@@ -1,9 +1,13 @@
 //! Tools for tests: of machines, of whole processes, and of adapters. Feature `testkit`.
 
 mod clock;
+mod explore;
+mod given;
 mod harness;
 
 pub mod conformance;
 
 pub use clock::ManualClock;
+pub use explore::{End, Explore, ExploreError, Explored, Sent, SentKind, Violation};
+pub use given::{Given, Then, given};
 pub use harness::{Harness, HarnessBuilder};

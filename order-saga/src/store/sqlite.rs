@@ -125,6 +125,15 @@ async fn update_statuses(
     if updated.rows_affected() == values.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
+/// The condition on `status` is that of the index `orders_undecided`, word for word.
+const OVERDUE: &str = "SELECT id, updated_at FROM orders
+    WHERE status IN ('pending', 'processing') AND updated_at < ?1 AND (updated_at, id) > (?2, ?3)
+    ORDER BY updated_at, id LIMIT ?4";
+
+/// `id < ?2` is always said, so that SQLite walks the index `orders_user` from there.
+const PAGE: &str = "SELECT * FROM orders WHERE user_id = ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3)
+    ORDER BY id DESC LIMIT ?4";
+
 /// Reads orders and notifications out of SQLite.
 #[derive(Debug, Clone)]
 pub struct SqliteOrders {
@@ -181,16 +190,13 @@ impl Orders for SqliteOrders {
     async fn page(&self, page: &OrderPage<'_>) -> Result<Vec<StoredOrder>, OrdersError> {
         /// Behind every id, which is made of hexadecimal digits.
         const BEHIND_ALL: &str = "g";
-        let rows = sqlx::query(
-            "SELECT * FROM orders WHERE user_id = ?1 AND id < ?2 AND (?3 IS NULL OR status = ?3)
-             ORDER BY id DESC LIMIT ?4",
-        )
-        .bind(page.user_id)
-        .bind(page.before.map_or_else(|| BEHIND_ALL.to_owned(), |before| before.to_string()))
-        .bind(page.status.map(OrderStatus::name))
-        .bind(limited(page.limit))
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(PAGE)
+            .bind(page.user_id)
+            .bind(page.before.map_or_else(|| BEHIND_ALL.to_owned(), |before| before.to_string()))
+            .bind(page.status.map(OrderStatus::name))
+            .bind(limited(page.limit))
+            .fetch_all(&self.pool)
+            .await?;
         self.with_items(rows).await
     }
 
@@ -209,17 +215,13 @@ impl Orders for SqliteOrders {
         limit: usize,
     ) -> Result<Vec<Overdue>, OrdersError> {
         let (since, id) = after.map_or_else(Default::default, |last| (text(last.since), last.order_id.to_string()));
-        let rows = sqlx::query(
-            "SELECT id, updated_at FROM orders
-             WHERE status IN ('pending', 'processing') AND updated_at < ?1 AND (updated_at, id) > (?2, ?3)
-             ORDER BY updated_at, id LIMIT ?4",
-        )
-        .bind(text(before))
-        .bind(since)
-        .bind(id)
-        .bind(limited(limit))
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(OVERDUE)
+            .bind(text(before))
+            .bind(since)
+            .bind(id)
+            .bind(limited(limit))
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(|row| Ok(Overdue { order_id: parsed(row, "id")?, since: parsed(row, "updated_at")? })).collect()
     }
 
@@ -294,4 +296,31 @@ fn json<T: serde::Serialize>(values: &T) -> String {
 
 fn limited(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+    use sqlx::{AssertSqlSafe, Row as _, SqlitePool};
+
+    use super::{OVERDUE, PAGE};
+
+    /// How SQLite would find the rows.
+    async fn plan(pool: &SqlitePool, query: &str) -> String {
+        // The queries are constants of this file.
+        let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}")));
+        explained.fetch_all(pool).await.unwrap().iter().map(|row| row.get::<String, _>("detail") + ";").collect()
+    }
+
+    #[tokio::test]
+    async fn an_index_leads_to_overdue_orders_and_to_a_page() {
+        let pool = SqlitePoolOptions::new().max_connections(1);
+        let pool = pool.connect_with(SqliteConnectOptions::new().in_memory(true)).await.unwrap();
+        let tables = include_str!("../../../migrations/sqlite/0002_orders.sql");
+        sqlx::raw_sql(tables).execute(&pool).await.unwrap();
+        let search = "SEARCH orders USING INDEX";
+        let overdue = format!("{search} orders_undecided ((updated_at,id)>(?,?) AND updated_at<?);");
+        assert_eq!(plan(&pool, OVERDUE).await, overdue);
+        assert_eq!(plan(&pool, PAGE).await, format!("{search} orders_user (user_id=? AND id<?);"));
+    }
 }
