@@ -153,7 +153,7 @@ async fn report(rest: &Rest, orders: usize) -> anyhow::Result<Table> {
         states.entry(&order.status).or_default().push((order.updated_at - order.created_at).to_std().unwrap_or_default());
     }
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(["status", "orders", "notifications", "p50", "p95"]);
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["status", "orders", "notifications", "p50", "p95"]);
     for (status, durations) in states {
         let count = durations.len();
         let told = notified.iter().filter(|kind| *kind == status).count();

@@ -56,7 +56,7 @@ impl OrderProcess {
             .saga::<Order>()
             .activity::<ProcessPayment>(pay, payment)
             .activity::<RefundPayment>(RefundHandler::new(self.gateway), payment)
-            .consumer::<OrderCompleted, _>(ORDER_NOTIFIER, Notifier::new(self.mailer.clone()), notifier)
-            .consumer::<OrderExpired, _>(ORDER_NOTIFIER, Notifier::new(self.mailer), notifier)
+            .consumer::<OrderCompleted>(ORDER_NOTIFIER, Notifier::new(self.mailer.clone()), notifier)
+            .consumer::<OrderExpired>(ORDER_NOTIFIER, Notifier::new(self.mailer), notifier)
     }
 }

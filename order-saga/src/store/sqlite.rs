@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
-use saga_core::Body;
+use saga_core::{Body, SqliteWriter};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
@@ -18,16 +18,15 @@ use crate::orders::{
     StoredOrder,
 };
 
-/// Writes the rows of orders and notifications inside the store's transaction.
+/// Writes the rows of orders and notifications inside the store's transaction: the writer of [`OrderRow`] and of
+/// [`Notification`] that the SQLite store is built with.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SqliteOrderRows;
 
-impl SqliteOrderRows {
+#[async_trait]
+impl SqliteWriter<OrderRow> for SqliteOrderRows {
     /// Writes new orders first, then the last status of each order.
-    ///
-    /// # Errors
-    /// When an order or its submission is there already, or a status is of no order.
-    pub async fn write_orders(&self, connection: &mut SqliteConnection, rows: &[&OrderRow]) -> Result<(), sqlx::Error> {
+    async fn write(&self, connection: &mut SqliteConnection, rows: &[&OrderRow]) -> Result<(), sqlx::Error> {
         let mut submitted = Vec::new();
         let mut statuses = HashMap::new();
         for row in rows {
@@ -46,16 +45,12 @@ impl SqliteOrderRows {
         }
         Ok(())
     }
+}
 
-    /// Writes notifications. The first one of a kind stays: a second one says nothing new.
-    ///
-    /// # Errors
-    /// When the database does not take them.
-    pub async fn write_notifications(
-        &self,
-        connection: &mut SqliteConnection,
-        rows: &[&Notification],
-    ) -> Result<(), sqlx::Error> {
+#[async_trait]
+impl SqliteWriter<Notification> for SqliteOrderRows {
+    /// The first notification of a kind stays: a second one says nothing new.
+    async fn write(&self, connection: &mut SqliteConnection, rows: &[&Notification]) -> Result<(), sqlx::Error> {
         let values: Vec<_> = rows
             .iter()
             .map(|it| {
