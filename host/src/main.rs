@@ -1,2 +1,11 @@
-//! The order service.
-fn main() {}
+//! The order service: see `saga-host --help`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use host::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    Cli::parse().run().await
+}

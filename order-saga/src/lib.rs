@@ -5,7 +5,8 @@
 //! - the way in: [`NewOrder::check`], [`submission_id`]
 //! - the impure side: [`PaymentHandler`] and [`RefundHandler`] behind a [`PaymentGateway`], [`Notifier`] behind a
 //!   [`Mailer`], [`ExpiryJob`]; [`OrderProcess`] registers them with a runtime
-//! - the domain's own tables: [`OrderRow`], [`Notification`], the read port [`Orders`]
+//! - the domain's own tables: [`OrderRow`], [`Notification`], the read port [`Orders`], and the adapters
+//!   [`MemoryOrders`] and [`SqliteOrders`]
 
 mod activities;
 mod expiry;
@@ -16,6 +17,7 @@ mod order;
 mod orders;
 mod payment;
 mod process;
+mod store;
 mod submission;
 
 pub use activities::{ORDER_PAYMENT, PaymentHandler, PaymentOutcome, RefundHandler};
@@ -33,6 +35,8 @@ pub use orders::{
 };
 pub use payment::Payment;
 pub use process::OrderProcess;
+pub use store::memory::MemoryOrders;
+pub use store::sqlite::{SqliteOrderRows, SqliteOrders};
 pub use submission::{
     CheckedOrder, FieldError, MAX_ITEMS, MAX_PRICE, MAX_PRODUCT_ID, MAX_QUANTITY, MAX_TOTAL, NewItem, NewOrder,
     PRICE_SCALE, submission_id,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::SubsecRound;
 use rust_decimal::Decimal;
 use saga_core::{Consumer, Failure, HandlerContext, Output, derive_id};
 use uuid::Uuid;
@@ -121,6 +122,6 @@ fn notification(
         message_id: context.message_id(),
         conversation_id: context.conversation_id(),
         attempts: context.attempt(),
-        created_at: context.now(),
+        created_at: context.now().trunc_subsecs(6),
     }
 }

@@ -16,6 +16,7 @@ mod clock;
 mod commit;
 mod effect;
 mod failure;
+mod flow;
 mod graph;
 #[cfg(feature = "runtime")]
 mod handler;
@@ -50,6 +51,7 @@ pub use commit::{
 };
 pub use effect::{Effect, Effects, Outgoing};
 pub use failure::{Failure, FailureKind};
+pub use flow::{FLOW_FORMAT, Flow, FlowEnd, FlowError, FlowHeader, FlowLine};
 #[cfg(feature = "runtime")]
 pub use handler::{ActivityHandler, Consumer, HandlerContext, Output};
 pub use join::{Join, MessageSet};
@@ -69,4 +71,6 @@ pub use serde_json::Error as JsonError;
 pub use store::{
     Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Store, StoreError,
 };
+#[cfg(feature = "sqlite")]
+pub use store::{SqliteStore, SqliteStoreBuilder, SqliteWriter};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};

@@ -165,15 +165,13 @@ impl RuntimeBuilder {
 
     /// Consumes an event on `endpoint`.
     #[must_use]
-    pub fn consumer<M: Message, C: Consumer<M>>(
-        mut self,
+    pub fn consumer<M: Message>(
+        self,
         endpoint: &'static str,
-        consumer: C,
+        consumer: impl Consumer<M>,
         options: HandlerOptions,
     ) -> Self {
-        self.check_rows::<C::Row>(endpoint);
-        self.handler(endpoint, M::NAME, true, Arc::new(Consumes(consumer, PhantomData)), options);
-        self
+        self.consumer_of(endpoint, consumer, options)
     }
 
     /// Checks that everything fits together.
@@ -206,6 +204,17 @@ impl RuntimeBuilder {
         }
         let client = Client { core: core.clone(), submissions: Arc::new(senders) };
         Ok(Runtime { core, client, endpoints: self.endpoints, submissions, handed_over, drain: self.drain })
+    }
+
+    fn consumer_of<M: Message, C: Consumer<M>>(
+        mut self,
+        endpoint: &'static str,
+        consumer: C,
+        options: HandlerOptions,
+    ) -> Self {
+        self.check_rows::<C::Row>(endpoint);
+        self.handler(endpoint, M::NAME, true, Arc::new(Consumes(consumer, PhantomData)), options);
+        self
     }
 
     fn handler(

@@ -1,6 +1,8 @@
 //! The store's port: one atomic commit, and the reads that the loops need. A store never interprets events.
 
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
@@ -13,6 +15,8 @@ use uuid::Uuid;
 use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerRow};
 
 pub use memory::{MemoryStore, MemoryStoreBuilder, MemoryWriter};
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteStore, SqliteStoreBuilder, SqliteWriter};
 
 /// Where everything is kept. Every adapter passes the conformance suite of the testkit.
 #[async_trait]

@@ -28,7 +28,6 @@ impl<E> fmt::Debug for On<E> {
 impl<E> On<E> {
     /// The token of `E`; [`events!`](crate::events) makes it for you.
     #[doc(hidden)]
-    #[expect(clippy::new_without_default, reason = "a token is made by `events!` alone")]
     pub const fn new() -> Self {
         Self(PhantomData)
     }

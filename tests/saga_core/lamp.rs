@@ -143,7 +143,6 @@ pub enum Job {
     Refuse,
     Panic,
     Sleep(Duration),
-    NoPower,
 }
 
 #[async_trait]
@@ -157,7 +156,6 @@ impl ActivityHandler<Wire> for Electrician {
         };
         match job {
             None => Ok(Wired::of(command.lamp).into()),
-            Some(Job::NoPower) => Ok(NoPower::of(command.lamp).into()),
             Some(Job::Fail) => Err(Failure::retry("no ladder")),
             Some(Job::Refuse) => Err(Failure::permanent("no licence")),
             Some(Job::Panic) => panic!("fell off the ladder"),
@@ -190,6 +188,6 @@ pub fn house(electrician: &Electrician, watcher: &Watcher) -> HarnessBuilder {
         runtime
             .retry(RetryPolicy::default())
             .activity::<Wire>(electrician.clone(), HandlerOptions::default())
-            .consumer::<Lit, _>("watcher", watcher.clone(), HandlerOptions::default())
+            .consumer::<Lit>("watcher", watcher.clone(), HandlerOptions::default())
     })
 }

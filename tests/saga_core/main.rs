@@ -5,6 +5,7 @@
 mod alphabet;
 mod bus_embedded;
 mod compile_fail;
+mod crash;
 mod effect;
 mod explore;
 mod given;
@@ -12,7 +13,9 @@ mod graph;
 mod join;
 mod lamp;
 mod machine;
+mod memory;
 mod message;
 mod retry;
 mod runtime;
+mod sqlite;
 mod trip;

@@ -1,0 +1,147 @@
+//! The REST interface, described by OpenAPI.
+
+mod caller;
+mod dead_letters;
+mod health;
+mod history;
+mod json;
+mod key;
+mod metrics;
+mod order_body;
+mod orders;
+mod params;
+mod problem;
+mod routes;
+mod types;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use metrics_exporter_prometheus::PrometheusHandle;
+use order_saga::Orders;
+use poem::middleware::{AddData, CatchPanic};
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, endpoint, http::header};
+use poem_openapi::{OpenApiService, Tags};
+use saga_core::{Client, Clock, Point, Probe, Store};
+use uuid::{ContextV7, Timestamp, Uuid};
+
+use crate::auth::Auth;
+use health::HealthCheck;
+use problem::{Kind, Problem};
+use routes::{Observed, Routes};
+
+pub use health::Migrations;
+
+/// What the interface stands on.
+pub struct State {
+    /// Orders and notifications, to be read.
+    pub orders: Arc<dyn Orders>,
+    /// Journals and dead letters, to be read.
+    pub store: Arc<dyn Store>,
+    /// The way into the runtime.
+    pub client: Client,
+    /// Who may come in.
+    pub auth: Auth,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where ids come from.
+    pub ids: Ids,
+    /// What was measured.
+    pub metrics: PrometheusHandle,
+    /// Whether the tables are there.
+    pub migrations: Arc<dyn Migrations>,
+    /// Who is told of named points, in crash tests.
+    pub probe: Option<Arc<dyn Probe>>,
+}
+
+impl State {
+    /// The time.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    async fn reached(&self, point: Point) {
+        if let Some(probe) = &self.probe {
+            probe.reached(point).await;
+        }
+    }
+}
+
+/// Makes ids (UUIDv7): later ones are larger, within a millisecond too, so that lists by id are lists by age.
+#[derive(Debug, Default)]
+pub struct Ids(std::sync::Mutex<ContextV7>);
+
+impl Ids {
+    /// The next id, at `now`.
+    pub fn next(&self, now: DateTime<Utc>) -> Uuid {
+        let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
+        let context = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Uuid::new_v7(Timestamp::from_unix(&*context, seconds, now.timestamp_subsec_nanos()))
+    }
+}
+
+/// How the operations are grouped in the description.
+#[derive(Tags)]
+enum Group {
+    /// Orders, their history and notifications. A user sees their own only.
+    Orders,
+    /// Messages that nobody could handle. For operators: under `jwt` the scope `ops` is needed.
+    DeadLetters,
+    /// For whoever runs the service; open to everybody that reaches it.
+    Operations,
+}
+
+const DESCRIPTION: &str = "Takes orders and runs the order process.\n\n\
+    Every error is `application/problem+json`. What can not be read (bad JSON, a bad parameter, cursor or id) is 400; \
+    JSON that is no valid order is 422, with one entry in `errors` for each bad field.\n\n\
+    Money is a decimal in a string with two decimals; times are RFC 3339 in UTC.";
+
+type Service = OpenApiService<(orders::OrdersApi, history::HistoryApi, dead_letters::DeadLettersApi, health::HealthApi), ()>;
+
+fn service(state: &Arc<State>) -> Service {
+    let apis = (
+        orders::OrdersApi(state.clone()),
+        history::HistoryApi(state.clone()),
+        dead_letters::DeadLettersApi(state.clone()),
+        health::HealthApi(HealthCheck::new(state.clone())),
+    );
+    OpenApiService::new(apis, "Orders", env!("CARGO_PKG_VERSION")).description(DESCRIPTION)
+}
+
+/// The whole interface: routes, description, page, and every error as a problem.
+pub fn endpoint(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
+    let service = service(&state);
+    let spec = service.spec();
+    let routes = Routes::of_spec(&spec).with("/openapi.json", "GET").with("/docs", "GET");
+    let page = service.swagger_ui();
+    let description = endpoint::make_sync(move |_| {
+        Response::builder().header(header::CONTENT_TYPE, "application/json").body(spec.clone())
+    });
+    let endpoint = Route::new()
+        .at("/openapi.json", poem::get(description))
+        .nest("/docs", page)
+        .nest("/", service)
+        .with(AddData::new(state.clone()))
+        .with(CatchPanic::new().with_handler(|_| Problem::internal(&"a request's handler panicked")))
+        .map_to_response();
+    Observed { endpoint, routes, state }
+}
+
+/// Whatever the framework refuses, as a problem.
+fn refusal(error: poem::Error, routes: &Routes, path: &str) -> Response {
+    if error.is_from_response() {
+        return error.into_response();
+    }
+    match error.status() {
+        poem::http::StatusCode::NOT_FOUND => Problem::new(Kind::NotFound).into_response(),
+        poem::http::StatusCode::METHOD_NOT_ALLOWED => {
+            let problem = Problem::new(Kind::MethodNotAllowed);
+            match routes.allowed(path) {
+                Some(allowed) => problem.header(header::ALLOW, allowed).into_response(),
+                None => problem.into_response(),
+            }
+        }
+        status if status.is_server_error() => Problem::internal(&error).into_response(),
+        status => Problem::new(Kind::Refused(status)).into_response(),
+    }
+}

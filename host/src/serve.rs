@@ -1,0 +1,196 @@
+//! The whole service, wired: store, bus, runtime, expiry job, REST.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use order_saga::{
+    Expiration, ExpiryJob, LogMailer, Mailer, OrderProcess, Orders, PaymentGateway, RandomGateway, SuccessRate,
+};
+use saga_core::{Bus, Client, Clock, EmbeddedBus, Probe, Runtime, Store, SystemClock};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, Ids, State};
+use crate::auth::Auth;
+use crate::config::{BusUrl, Config};
+use crate::stores::{self, Opened};
+use crate::{server, telemetry};
+
+/// What stands behind the service; what is not said comes from the configuration.
+#[derive(Default, Clone)]
+pub struct Parts {
+    /// The time; the machine's clock if not said.
+    pub clock: Option<Arc<dyn Clock>>,
+    /// Who decides about payments; by chance if not said.
+    pub gateway: Option<Arc<dyn PaymentGateway>>,
+    /// Who sends mails; nobody, a line in the log says so, if not said.
+    pub mailer: Option<Arc<dyn Mailer>>,
+    /// Who is told of named points, in crash tests.
+    pub probe: Option<Arc<dyn Probe>>,
+}
+
+/// A service that runs. Dropping it stops it as a crash would.
+pub struct Service {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Orders and notifications, to be read.
+    pub orders: Arc<dyn Orders>,
+    /// Journals and dead letters, to be read.
+    pub store: Arc<dyn Store>,
+    /// The way into its runtime.
+    pub client: Client,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Service {
+    /// Starts the service; it answers when this returns.
+    ///
+    /// # Errors
+    /// When the address is taken or the store can not be opened.
+    pub async fn start(config: &Config, parts: Parts) -> anyhow::Result<Self> {
+        let bound = server::bind(config.http.listen).await?;
+        let address = bound.address;
+        let metrics = telemetry::metrics()?;
+        let opened = stores::open(&config.store, parts.probe.clone()).await?;
+        let clock = parts.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        let runtime = runtime(config, &parts, &opened, clock.clone())?;
+        let client = runtime.client();
+        let expiration = Expiration { interval: config.expiration.interval, after: config.expiration.after };
+        let job = ExpiryJob::new(opened.orders.clone(), Arc::new(client.clone()), clock.clone(), expiration);
+        let state = Arc::new(State {
+            orders: opened.orders.clone(),
+            store: opened.store.clone(),
+            client: client.clone(),
+            auth: Auth::new(&config.auth),
+            clock,
+            ids: Ids::default(),
+            metrics,
+            migrations: opened.migrations.clone(),
+            probe: parts.probe,
+        });
+        let stop = CancellationToken::new();
+        let (orders, store) = (opened.orders.clone(), opened.store.clone());
+        let running = Running { bound, state, runtime, job, opened, stop: stop.clone(), drain: config.drain };
+        let task = tokio::spawn(running.run());
+        tracing::info!(%address, store = %config.store, "ready on http://{address}");
+        Ok(Self { address, orders, store, client, stop, task })
+    }
+
+    /// Begins to stop; [`Service::ended`] tells when that is done.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// What stops the service when it is cancelled, for somebody who does not hold the service.
+    pub fn stopper(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Returns when the service has ended, after [`Service::stop`] or by itself.
+    ///
+    /// # Errors
+    /// When it ended by itself.
+    pub async fn ended(mut self) -> anyhow::Result<()> {
+        (&mut self.task).await.context("the service ended unexpectedly")?
+    }
+}
+
+fn runtime(config: &Config, parts: &Parts, opened: &Opened, clock: Arc<dyn Clock>) -> anyhow::Result<Runtime> {
+    let bus: Arc<dyn Bus> = match config.bus {
+        BusUrl::Embedded => Arc::new(EmbeddedBus::new()),
+    };
+    let rate = SuccessRate::new(config.payment.success_rate)?;
+    let by_chance = || -> Arc<dyn PaymentGateway> {
+        Arc::new(match config.payment.seed {
+            Some(seed) => RandomGateway::seeded(rate, seed),
+            None => RandomGateway::new(rate),
+        })
+    };
+    let process = OrderProcess {
+        gateway: parts.gateway.clone().unwrap_or_else(by_chance),
+        mailer: parts.mailer.clone().unwrap_or_else(|| Arc::new(LogMailer)),
+        payment_delay: config.payment.delay,
+        payment_concurrency: config.payment.concurrency,
+    };
+    let mut builder = Runtime::builder(opened.store.clone(), bus)
+        .clock(clock)
+        .retry(config.retry)
+        .drain(shares(config.drain).1);
+    if let Some(probe) = &parts.probe {
+        builder = builder.probe(probe.clone());
+    }
+    process.register(builder).build().context("the runtime can not be built")
+}
+
+/// How a shutdown's time is shared: at the most half of it for requests in hand, at the most three eighths for messages
+/// in hand, and the rest to close the store. What is not used is left over.
+fn shares(drain: Duration) -> (Duration, Duration) {
+    (drain / 2, drain * 3 / 8)
+}
+
+/// Everything that runs.
+struct Running {
+    bound: server::Bound,
+    state: Arc<State>,
+    runtime: Runtime,
+    job: ExpiryJob,
+    opened: Opened,
+    stop: CancellationToken,
+    drain: Duration,
+}
+
+impl Running {
+    async fn run(self) -> anyhow::Result<()> {
+        let Self { bound, state, runtime, job, opened, stop, drain } = self;
+        let (http_share, _) = shares(drain);
+        let (http_stop, runtime_stop) = (CancellationToken::new(), CancellationToken::new());
+        let mut http = Owned(tokio::spawn(server::run(bound, api::endpoint(state.clone()), http_stop.clone(), http_share)));
+        let mut flow = Owned(tokio::spawn(runtime.run(runtime_stop.clone().cancelled_owned())));
+        let job_stop = stop.clone().cancelled_owned();
+        let _job = Owned(tokio::spawn(async move { job.run(job_stop).await }));
+        let _upkeep = Owned(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(telemetry::UPKEEP).await;
+                state.metrics.run_upkeep();
+            }
+        }));
+        tokio::select! {
+            () = stop.cancelled() => {}
+            ended = &mut http.0 => return ended?.and_then(|()| anyhow::bail!("the HTTP server ended")),
+            ended = &mut flow.0 => return ended?.map_err(Into::into).and_then(|()| anyhow::bail!("the runtime ended")),
+        }
+        tracing::info!(limit = ?drain, "stopping: no more requests; what is in hand is finished");
+        let finish = async {
+            http_stop.cancel();
+            (&mut http.0).await??;
+            runtime_stop.cancel();
+            (&mut flow.0).await??;
+            opened.close().await;
+            anyhow::Ok(())
+        };
+        match tokio::time::timeout(drain, finish).await {
+            Ok(finished) => finished?,
+            Err(_) => tracing::warn!(limit = ?drain, "not everything was finished; the rest is stored, and goes on at the next start"),
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// A task that ends when its owner is dropped.
+struct Owned<T>(JoinHandle<T>);
+
+impl<T> Drop for Owned<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

@@ -1,0 +1,223 @@
+//! The SQLite store: one file, one process, one writer, no server.
+
+mod apply;
+mod domain;
+mod error;
+mod migrate;
+mod open;
+mod read;
+mod text;
+mod values;
+mod writer;
+
+use std::any::TypeId;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::migrate::Migrator;
+use sqlx::{Connection, SqlitePool};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+use self::domain::Writers;
+use self::open::{Database, Lock};
+use self::writer::{Command, Job, WAITING, Writer};
+use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerRow};
+use crate::probe::{Probe, Probes};
+use crate::saga::Row;
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Store, StoreError};
+
+pub use self::domain::SqliteWriter;
+
+/// Builds a [`SqliteStore`].
+#[must_use]
+pub struct SqliteStoreBuilder {
+    url: String,
+    writers: Writers,
+    probes: Probes,
+}
+
+/// Keeps everything in one SQLite database (WAL, `synchronous=FULL`): what was committed survives `kill -9` and a loss
+/// of power.
+///
+/// One process at a time works on a database; the others are refused when they open it. Within the process one task
+/// writes, and commits in one transaction whatever is waiting; readers never wait for it. A clone is another handle on
+/// the same store; with the last one the task ends, and a commit that nobody waits for any more may be lost with it.
+#[derive(Clone)]
+pub struct SqliteStore(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    /// Held while migrations run, so that they run one after another; empty when the store was closed.
+    lock: Mutex<Option<Lock>>,
+    readers: SqlitePool,
+    writers: Arc<Writers>,
+    commands: mpsc::Sender<Command>,
+    task: AbortHandle,
+}
+
+impl SqliteStoreBuilder {
+    /// Registers the writer of the domain rows of one type.
+    pub fn writer<R: Row, W: SqliteWriter<R>>(mut self, writer: W) -> Self {
+        self.writers.add(writer);
+        self
+    }
+
+    /// Who is told of the points inside the transaction, [`Point::InboxWritten`](crate::Point::InboxWritten) and
+    /// [`Point::InstanceWritten`](crate::Point::InstanceWritten); nobody if not said.
+    pub fn probe(mut self, probe: Arc<dyn Probe>) -> Self {
+        self.probes = Probes(Some(probe));
+        self
+    }
+
+    /// Opens the database, and takes it for this process. File and folder are made if they are not there; the tables
+    /// are not, see [`SqliteStore::migrate`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the URL is no SQLite file's, the file can not be opened, or another process
+    /// works on it; [`StoreError::Corrupt`] when the file is no database.
+    pub async fn open(self) -> Result<SqliteStore, StoreError> {
+        let database = Database::at(&self.url)?;
+        let lock = database.lock().await?;
+        let connection = database.connect(&lock, true).await?;
+        let readers = database.readers();
+        let writers = Arc::new(self.writers);
+        let (commands, receiver) = mpsc::channel(WAITING);
+        let writer = Writer {
+            database: database.clone(),
+            lock: lock.clone(),
+            writers: writers.clone(),
+            probes: self.probes,
+            commands: receiver,
+            connection: Some(connection),
+        };
+        let task = tokio::spawn(writer.run()).abort_handle();
+        let lock = Mutex::new(Some(lock));
+        Ok(SqliteStore(Arc::new(Inner { database, lock, readers, writers, commands, task })))
+    }
+}
+
+impl SqliteStore {
+    /// Begins to build a store on the database at `url`, as `sqlite://data/orders.db`.
+    pub fn builder(url: &str) -> SqliteStoreBuilder {
+        SqliteStoreBuilder { url: url.to_owned(), writers: Writers::default(), probes: Probes::default() }
+    }
+
+    /// The migrations of saga-core's own tables, `migrations/sqlite/0001_saga.sql`. An application with tables of its
+    /// own hands [`migrate`](Self::migrate) a migrator that holds that file and its own.
+    pub fn migrator() -> Migrator {
+        migrate::migrator()
+    }
+
+    /// Applies the migrations that the database does not have. Safe to call at each start.
+    ///
+    /// # Errors
+    /// When a migration fails (it is rolled back), or what was applied before is not what the migrator holds.
+    pub async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
+        let lock = self.0.lock.lock().await;
+        let mut connection = self.0.database.connect(lock.as_ref().ok_or_else(closed)?, false).await?;
+        migrate::run(migrator, &mut connection).await?;
+        connection.close().await.map_err(|error| error::of_query("the database can not be closed", &error))
+    }
+
+    /// The versions of the migrator's migrations that the database does not have: none when all is ready.
+    ///
+    /// # Errors
+    /// When the database can not be read.
+    pub async fn pending_migrations(&self, migrator: &Migrator) -> Result<Vec<i64>, StoreError> {
+        let reader = self.0.readers.acquire().await;
+        let mut reader = reader.map_err(|error| error::of_query("the database can not be read", &error))?;
+        migrate::pending(migrator, &mut reader).await
+    }
+
+    /// Whether the database answers and the writer is at work.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        if self.0.commands.is_closed() {
+            return Err(closed());
+        }
+        let answer = sqlx::query("SELECT 1").execute(&self.0.readers).await;
+        answer.map(drop).map_err(|error| error::of_query("the database does not answer", &error))
+    }
+
+    /// Connections for the application's own queries. They can not write; what a commit wrote is seen as soon as it
+    /// has returned.
+    pub fn reader(&self) -> SqlitePool {
+        self.0.readers.clone()
+    }
+
+    /// Finishes the commits that were handed over, closes the database and gives it back to other processes. Commits
+    /// that come later are refused.
+    pub async fn close(&self) {
+        let (closed, is_closed) = oneshot::channel();
+        if self.0.commands.send(Command::Close(closed)).await.is_ok() {
+            is_closed.await.ok();
+        }
+        self.0.readers.close().await;
+        self.0.lock.lock().await.take();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn load(&self, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
+        read::load(&self.0.readers, query).await
+    }
+
+    async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError> {
+        self.0.writers.check(&commit)?;
+        let (reply, answer) = oneshot::channel();
+        self.0.commands.send(Command::Commit(Job { commit, reply })).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
+        read::outbox(&self.0.readers, after, limit).await
+    }
+
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+        read::due_timers(&self.0.readers, now, limit).await
+    }
+
+    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        read::next_due(&self.0.readers).await
+    }
+
+    async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
+        read::instance(&self.0.readers, saga, id).await
+    }
+
+    async fn journal(&self, saga: &str, id: Uuid) -> Result<Vec<JournalRow>, StoreError> {
+        read::journal(&self.0.readers, saga, id).await
+    }
+
+    async fn dead_letters(&self, page: &DeadLetterPage) -> Result<Vec<DeadLetterRow>, StoreError> {
+        read::dead_letters(&self.0.readers, page).await
+    }
+
+    async fn dead_letter(&self, id: Uuid) -> Result<Option<DeadLetterRow>, StoreError> {
+        read::dead_letter(&self.0.readers, id).await
+    }
+
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        read::backlog(&self.0.readers).await
+    }
+
+    fn writes(&self, row: TypeId) -> bool {
+        self.0.writers.contains(row)
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("the store was closed".to_owned())
+}

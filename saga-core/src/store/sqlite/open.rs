@@ -1,0 +1,126 @@
+//! Where the database is, how it is opened, and who may open it.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+
+use super::error::of_query;
+use crate::store::StoreError;
+
+/// How long SQLite waits for a lock that somebody else holds, a backup or a shell; within a request's patience.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a reader waits for a connection; beyond the busy timeout, so that the busy database is named.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a database may still be in the hands of a process, or of a store in this one, that is just ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+/// Between two looks at the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// Connections for reading: the loops of a runtime and a few queries of the application at a time.
+const READERS: u32 = 4;
+/// Statements kept prepared on a connection: seven texts for each of eight multi-row statements, the single ones, and
+/// those of the application's writers.
+const PREPARED: usize = 256;
+
+/// The place of a database, and how to connect to it.
+#[derive(Debug, Clone)]
+pub(super) struct Database {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+}
+
+impl Database {
+    /// Reads the URL and makes the folder.
+    pub(super) fn at(url: &str) -> Result<Self, StoreError> {
+        let unusable = |why: &dyn std::fmt::Display| {
+            StoreError::Unavailable(format!("{url:?} is no SQLite database: {why}; expected sqlite://folder/file.db"))
+        };
+        if !url.starts_with("sqlite:") {
+            return Err(unusable(&"the URL does not begin with sqlite:"));
+        }
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            return Err(unusable(&"it would be lost with the process, and needs a file"));
+        }
+        let options = SqliteConnectOptions::from_str(url).map_err(|error| unusable(&error))?;
+        let path = options.get_filename().to_path_buf();
+        let name = path.file_name().ok_or_else(|| unusable(&"it names no file"))?.to_owned();
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
+        let path = folder.map_err(|error| unusable(&format!("its folder can not be made: {error}")))?.join(name);
+        let options = options
+            .filename(&path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(PREPARED)
+            .disable_statement_logging();
+        Ok(Self { path, options })
+    }
+
+    /// Takes the database for this process. A process that dies gives it back.
+    pub(super) async fn lock(&self) -> Result<Lock, StoreError> {
+        let mut name = OsString::from(&self.path);
+        name.push(".lock");
+        let (path, file) = (self.path.clone(), PathBuf::from(name));
+        // The wait is in real time, on a thread that may wait, whatever clock the tests have given to tokio.
+        let taken = tokio::task::spawn_blocking(move || take(&path, &file)).await;
+        taken.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("the lock can not be taken: {error}"))))
+    }
+
+    /// Opens the database for writing; it is made if `create` is said and it is not there.
+    ///
+    /// The connection holds the lock, too, until its last statement is done: a store that is dropped in the middle of a
+    /// commit leaves the commit to SQLite's own thread, and nobody may read before it has ended.
+    pub(super) async fn connect(&self, lock: &Lock, create: bool) -> Result<SqliteConnection, StoreError> {
+        let failed = |error: sqlx::Error| of_query(format_args!("{} can not be opened", self.path.display()), &error);
+        let options = self.options.clone().create_if_missing(create);
+        let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
+        let lock = lock.clone();
+        connection.lock_handle().await.map_err(failed)?.set_rollback_hook(move || drop(lock.clone()));
+        Ok(connection)
+    }
+
+    /// Connections that can only read.
+    pub(super) fn readers(&self) -> SqlitePool {
+        SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(self.options.clone().create_if_missing(false).pragma("query_only", "ON"))
+    }
+}
+
+fn take(path: &Path, file: &Path) -> Result<Lock, StoreError> {
+    let failed = |error: std::io::Error| {
+        StoreError::Unavailable(format!("the lock file {} can not be taken: {error}", file.display()))
+    };
+    let handle = File::options().create(true).truncate(false).write(true).open(file).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match handle.try_lock() {
+            Ok(()) => return Ok(Lock(Arc::new(handle))),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Unavailable(format!(
+                    "{} is in use by another process, which holds {}; one process at a time works on a SQLite \
+                     database: stop the other one, or use another file",
+                    path.display(),
+                    file.display()
+                )));
+            }
+        }
+    }
+}
+
+/// "This process works on this database"; given back with the last clone.
+#[derive(Debug, Clone)]
+pub(super) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] Arc<File>);

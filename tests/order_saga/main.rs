@@ -1,0 +1,14 @@
+//! Tests of order-saga: a module for each source file that it tests.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
+
+mod activities;
+mod expiry;
+mod fixture;
+mod gateway;
+mod messages;
+mod notifier;
+mod order;
+mod process;
+mod store;
+mod submission;

@@ -1,0 +1,101 @@
+use std::fmt::Debug;
+
+use order_saga::*;
+use saga_core::Message;
+use serde_json::{Value, json};
+
+use crate::fixture::{at, id, item, money};
+
+/// The name and the JSON are stored and sent: neither may change.
+fn pinned<M: Message + PartialEq + Debug>(message: &M, name: &str, expected: &Value) {
+    assert_eq!(M::NAME, name);
+    assert_eq!(&serde_json::to_value(message).unwrap(), expected, "{name}");
+    assert_eq!(&serde_json::from_value::<M>(expected.clone()).unwrap(), message, "{name}");
+}
+
+const ORDER: &str = "00000000-0000-0000-0000-000000000007";
+
+#[test]
+fn every_message_has_the_name_and_the_json_that_are_stored_and_sent() {
+    let (order_id, user_id) = (id(7), "ann".to_owned());
+    let (total, reference) = (money("99.80"), "charge-1".to_owned());
+    let (amount, error) = (total, "gateway away".to_owned());
+    pinned(
+        &OrderSubmitted {
+            order_id,
+            user_id: user_id.clone(),
+            items: vec![item("tea", 2, "49.90")],
+            total,
+            fingerprint: "f".to_owned(),
+        },
+        "Orders:OrderSubmitted",
+        &json!({"orderId": ORDER, "userId": "ann", "items": [{"productId": "tea", "quantity": 2, "price": "49.90"}],
+            "total": "99.80", "fingerprint": "f"}),
+    );
+    pinned(
+        &OrderCreated { order_id, user_id: user_id.clone(), total },
+        "Orders:OrderCreated",
+        &json!({"orderId": ORDER, "userId": "ann", "total": "99.80"}),
+    );
+    pinned(
+        &ProcessPayment { order_id, amount },
+        "Orders:ProcessPayment",
+        &json!({"orderId": ORDER, "amount": "99.80"}),
+    );
+    pinned(
+        &PaymentApproved { order_id, amount, reference: reference.clone() },
+        "Orders:PaymentApproved",
+        &json!({"orderId": ORDER, "amount": "99.80", "reference": "charge-1"}),
+    );
+    pinned(
+        &PaymentDeclined { order_id, reason: "no funds".to_owned() },
+        "Orders:PaymentDeclined",
+        &json!({"orderId": ORDER, "reason": "no funds"}),
+    );
+    pinned(
+        &PaymentFailed { order_id, error: error.clone() },
+        "Orders:PaymentFailed",
+        &json!({"orderId": ORDER, "error": "gateway away"}),
+    );
+    pinned(
+        &OrderOverdue { order_id, since: at(0) },
+        "Orders:OrderOverdue",
+        &json!({"orderId": ORDER, "since": "2026-01-01T12:00:00Z"}),
+    );
+    pinned(
+        &OrderCompleted { order_id, user_id: user_id.clone(), total },
+        "Orders:OrderCompleted",
+        &json!({"orderId": ORDER, "userId": "ann", "total": "99.80"}),
+    );
+    pinned(
+        &OrderExpired { order_id, user_id, total, since: at(0) },
+        "Orders:OrderExpired",
+        &json!({"orderId": ORDER, "userId": "ann", "total": "99.80", "since": "2026-01-01T12:00:00Z"}),
+    );
+    pinned(
+        &RefundPayment { order_id, amount, reference },
+        "Orders:RefundPayment",
+        &json!({"orderId": ORDER, "amount": "99.80", "reference": "charge-1"}),
+    );
+    pinned(
+        &PaymentRefunded { order_id, amount },
+        "Orders:PaymentRefunded",
+        &json!({"orderId": ORDER, "amount": "99.80"}),
+    );
+    pinned(
+        &RefundFailed { order_id, error },
+        "Orders:RefundFailed",
+        &json!({"orderId": ORDER, "error": "gateway away"}),
+    );
+}
+
+#[test]
+fn given_money_as_a_number_when_read_then_it_is_taken() {
+    let read: ProcessPayment = serde_json::from_value(json!({"orderId": ORDER, "amount": 99.8})).unwrap();
+    assert_eq!(read.amount, money("99.80"));
+}
+
+#[test]
+fn the_endpoints_have_the_names_that_are_declared_on_the_bus() {
+    assert_eq!([ORDER_SAGA, ORDER_PAYMENT, ORDER_NOTIFIER], ["order-saga", "order-payment", "order-notifier"]);
+}
