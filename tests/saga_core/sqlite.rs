@@ -197,9 +197,10 @@ async fn given_commits_that_undo_each_other_when_they_wait_together_then_they_ar
     };
     let schedule = |micros| commit(move |it| it.timers = vec![timer(micros)]);
     let cancel = || commit(|it| it.cancelled = vec![Uuid::from_u128(2)]);
-    let commits = [handle(), forget(), schedule(1), cancel(), handle(), schedule(2), schedule(3), forget()];
-    for result in join_all(commits.map(|commit| store.commit(commit))).await {
-        result.unwrap();
+    for commits in [vec![handle(), forget()], vec![schedule(1), cancel(), schedule(2), schedule(3)]] {
+        for result in join_all(commits.into_iter().map(|commit| store.commit(commit))).await {
+            result.unwrap();
+        }
     }
     assert!(!is_handled(&store, 1).await);
     assert_eq!(store.due_timers(at(10), 10).await.unwrap(), [timer(3)]);
