@@ -1,5 +1,5 @@
--- The tables of order-saga. Ids are lower-case UUID text, times are RFC 3339 in UTC with six decimals, always of the same
--- width, and money is decimal text, as in 0001.
+-- The tables of order-saga. As in 0001, ids are lower-case UUID text, and times are RFC 3339 in UTC with six decimals,
+-- always of the same width. Money is decimal text.
 
 -- Orders as their users see them. `status` moves in the transaction that moves the saga.
 CREATE TABLE orders (

@@ -120,11 +120,22 @@ impl ExpiryJob {
                 }
             };
             let submitted = join_all(page.iter().map(|overdue| self.sink.submit(self.envelope(overdue)))).await;
-            let more = page.iter().zip(submitted).all(|(overdue, result)| tick.count(overdue, result));
-            if !more || page.len() < PAGE {
+            let mut stopped = None;
+            for (overdue, result) in page.iter().zip(submitted) {
+                stopped = tick.count(overdue, result).or(stopped);
+            }
+            if let Some(error) = stopped {
+                tracing::warn!(%error, "the runtime takes no more overdue orders; the next tick looks again");
+                break;
+            }
+            if page.len() < PAGE {
                 break;
             }
             last = page.into_iter().last();
+        }
+        if tick != Tick::default() {
+            let Tick { handled, duplicates, refused } = tick;
+            tracing::info!(handled, duplicates, refused, "overdue orders were submitted");
         }
         tick
     }
@@ -143,21 +154,18 @@ pub fn overdue_id(overdue: &Overdue) -> Uuid {
 }
 
 impl Tick {
-    /// Counts one result; whether the tick may go on.
-    fn count(&mut self, overdue: &Overdue, result: Result<Submitted, SubmitError>) -> bool {
-        let order_id = overdue.order_id;
+    /// Counts one result; what says that the tick can not go on is given back.
+    fn count(&mut self, overdue: &Overdue, result: Result<Submitted, SubmitError>) -> Option<SubmitError> {
         match result {
             Ok(Submitted::Handled(_)) => self.handled += 1,
             Ok(Submitted::Duplicate) => self.duplicates += 1,
             Err(SubmitError::Refused(error)) => {
                 self.refused += 1;
+                let order_id = overdue.order_id;
                 tracing::warn!(%order_id, %error, "the order saga does not take that the order is overdue");
             }
-            Err(error) => {
-                tracing::warn!(%order_id, %error, "the runtime takes no overdue orders; the next tick looks again");
-                return false;
-            }
+            Err(error) => return Some(error),
         }
-        true
+        None
     }
 }

@@ -41,8 +41,9 @@ impl Saga for Order {
     fn table(state: OrderState, event: OrderEvent) -> Rule<Self> {
         match (state, event) {
             (New, OrderSubmitted(on)) => on.to(Pending, submit),
-            (New, OrderCreated(_) | PaymentApproved(_) | PaymentDeclined(_) | PaymentFailed(_)) => reject("no such order"),
-            (New, OrderOverdue(_) | PaymentRefunded(_) | RefundFailed(_)) => reject("no such order"),
+            (New, OrderCreated(_) | OrderOverdue(_)) => reject("no such order"),
+            (New, PaymentApproved(_) | PaymentDeclined(_) | PaymentFailed(_)) => reject("no such order"),
+            (New, PaymentRefunded(_) | RefundFailed(_)) => reject("no such order"),
 
             (Pending, OrderSubmitted(_)) => ignore(),
             (Pending, OrderCreated(on)) => on.to(Processing, start_payment),

@@ -1,3 +1,4 @@
 //! The suites that every adapter passes.
 
 pub mod bus;
+pub mod store;

@@ -241,6 +241,11 @@ impl<S: Saga> Then<S> {
         self.instance
     }
 
+    /// What the step came to, for checks of one's own.
+    pub fn into_step(self) -> Step<S> {
+        self.step
+    }
+
     #[track_caller]
     fn came_to(self, expected: &str) -> Self {
         let actual = outcome(&self.step);

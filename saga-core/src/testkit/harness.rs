@@ -123,9 +123,7 @@ impl Harness {
     /// What the saga says of it.
     pub fn submit_envelope<S: Saga>(&mut self, envelope: Envelope) -> Result<Submitted, SubmitError> {
         let client = self.client();
-        let outcome = self.executor.block_on(async move { client.submit::<S>(envelope).await });
-        self.settle();
-        outcome
+        self.call(async move { client.submit::<S>(envelope).await }).unwrap_or(Err(SubmitError::Stopped))
     }
 
     /// Publishes a message under an id of its own, and lets everything settle.
@@ -140,9 +138,9 @@ impl Harness {
     /// When the memory store refuses, which it does not.
     pub fn publish_envelope(&mut self, envelope: Envelope) {
         let client = self.client();
-        let outcome = self.executor.block_on(async move { client.publish(envelope).await });
-        outcome.unwrap_or_else(|error| panic!("not published: {error}"));
-        self.settle();
+        if let Some(Err(error)) = self.call(async move { client.publish(envelope).await }) {
+            panic!("not published: {error}");
+        }
     }
 
     /// Sends an envelope to one endpoint, and lets everything settle.
@@ -150,10 +148,10 @@ impl Harness {
     /// # Panics
     /// When the memory store refuses, which it does not.
     pub fn send_envelope(&mut self, endpoint: &str, envelope: Envelope) {
-        let client = self.client();
-        let outcome = self.executor.block_on(async move { client.send(endpoint, envelope).await });
-        outcome.unwrap_or_else(|error| panic!("not sent: {error}"));
-        self.settle();
+        let (client, endpoint) = (self.client(), endpoint.to_owned());
+        if let Some(Err(error)) = self.call(async move { client.send(&endpoint, envelope).await }) {
+            panic!("not sent: {error}");
+        }
     }
 
     /// Takes a dead letter out again, and lets everything settle.
@@ -162,9 +160,8 @@ impl Harness {
     /// When there is none of that id, or it was redriven before.
     pub fn redrive(&mut self, dead_letter: Uuid) -> Result<(), RedriveError> {
         let client = self.client();
-        let outcome = self.executor.block_on(async move { client.redrive(dead_letter).await });
-        self.settle();
-        outcome
+        let stopped = || Err(RedriveError::Store(StoreError::Unavailable("the process has stopped".to_owned())));
+        self.call(async move { client.redrive(dead_letter).await }).unwrap_or_else(stopped)
     }
 
     /// Lets time pass: the clock goes from one thing that waits to the next, and everything settles at each.
@@ -319,6 +316,14 @@ impl Harness {
         let task = self.executor.spawn(runtime.run(shutdown));
         self.running = Some(Running { client, task, stop: Some(stop) });
         self.settle();
+    }
+
+    /// A call into the process, and all that follows from it; `None`: a crash took the caller along.
+    fn call<T: Send + 'static>(&self, call: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let task = self.executor.spawn(call);
+        self.settle();
+        task.abort();
+        self.executor.block_on(task).ok()
     }
 
     fn envelope(&mut self, message: &impl Message) -> Envelope {

@@ -228,8 +228,11 @@ impl<S: Saga> World<S> {
         for TimerRow { endpoint, envelope, .. } in &commit.timers {
             self.expect(endpoint.clone(), envelope.clone());
         }
+        // Without the inbox a message that is handled again starts the timer that it replaces: that one runs.
+        let started = |token: &Uuid| commit.timers.iter().any(|row| row.token == *token);
         for it in self.pending.values_mut() {
-            it.late |= it.envelope.timer_token().is_some_and(|token| commit.cancelled.contains(&token));
+            let token = it.envelope.timer_token().filter(|token| commit.cancelled.contains(token));
+            it.late |= token.is_some_and(|token| !started(&token));
         }
         for row in &commit.outbox {
             self.send(explore, row)?;

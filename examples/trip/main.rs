@@ -1,0 +1,77 @@
+//! Two trips, run by the runtime on its memory store: one that is booked, and one that has no car and is given back.
+//!
+//! `cargo run --example trip`
+
+#![allow(missing_docs, unreachable_pub, reason = "an example: its types are for itself")]
+
+mod agency;
+mod messages;
+mod saga;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use saga_core::{
+    Consumer, EmbeddedBus, Envelope, Failure, HandlerContext, HandlerOptions, MemoryStore, Message, Output, Runtime,
+    Saga, Store,
+};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use agency::Agency;
+use messages::{BookTrip, CancelReservation, Part, ReserveCar, ReserveFlight, ReserveHotel, TripBooked, TripCancelled};
+use saga::Trip;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    run(BTreeSet::new()).await?;
+    run(BTreeSet::from([Part::Car])).await
+}
+
+/// Books one trip with an agency that has sold out some parts, and prints its history.
+async fn run(sold_out: BTreeSet<Part>) -> Result<(), Box<dyn std::error::Error>> {
+    let store = Arc::new(MemoryStore::builder().build());
+    let (done, mut ended) = mpsc::unbounded_channel();
+    let agency = Agency { sold_out };
+    let runtime = Runtime::builder(store.clone(), Arc::new(EmbeddedBus::new()))
+        .saga::<Trip>()
+        .activity::<ReserveFlight>(agency.clone(), HandlerOptions::default())
+        .activity::<ReserveHotel>(agency.clone(), HandlerOptions::default())
+        .activity::<ReserveCar>(agency.clone(), HandlerOptions::default())
+        .activity::<CancelReservation>(agency, HandlerOptions::default())
+        .consumer::<TripBooked, _>("trip-desk", Desk(done.clone()), HandlerOptions::default())
+        .consumer::<TripCancelled, _>("trip-desk", Desk(done), HandlerOptions::default())
+        .build()?;
+    let client = runtime.client();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = tokio::spawn(runtime.run(async move {
+        let _ = stopped.await;
+    }));
+
+    let trip_id = Uuid::from_u128(1);
+    let book = BookTrip { trip_id, traveller: "Ada".to_owned() };
+    client.submit::<Trip>(Envelope::new(Uuid::from_u128(2), &book).for_user("ada")).await?;
+    let outcome = ended.recv().await.ok_or("the runtime has ended")?;
+
+    println!("{outcome}");
+    for line in store.journal(Trip::NAME, trip_id).await? {
+        let (from, to) = (line.from.unwrap_or_default(), line.to.unwrap_or_default());
+        println!("  {:28} {from:10} → {to}", line.message_type);
+    }
+    let _ = stop.send(());
+    Ok(running.await??)
+}
+
+/// Tells how trips end.
+struct Desk(mpsc::UnboundedSender<String>);
+
+#[async_trait]
+impl<M: Message + std::fmt::Debug> Consumer<M> for Desk {
+    type Row = ();
+
+    async fn consume(&self, event: &M, _: &HandlerContext) -> Result<Output<()>, Failure> {
+        self.0.send(format!("{event:?}")).map_err(Failure::permanent)?;
+        Ok(Output::none())
+    }
+}

@@ -1,0 +1,72 @@
+//! A timer that fires, and nobody hears it.
+
+use saga_core::{Correlation, Ctx, Effects, Message, Rule, Saga, events, ignore, states};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+#[derive(Serialize, Deserialize)]
+pub struct ParcelSent {
+    pub parcel: Uuid,
+}
+impl Message for ParcelSent {
+    const NAME: &'static str = "Parcels:ParcelSent";
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct ParcelArrived {
+    pub parcel: Uuid,
+}
+impl Message for ParcelArrived {
+    const NAME: &'static str = "Parcels:ParcelArrived";
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct ParcelLost {
+    pub parcel: Uuid,
+}
+impl Message for ParcelLost {
+    const NAME: &'static str = "Parcels:ParcelLost";
+}
+
+states! { pub enum ParcelState { New, Travelling, Arrived } }
+events! { pub enum ParcelEvent { ParcelSent, ParcelArrived } }
+
+#[derive(Default, Clone, Serialize, Deserialize)]
+pub struct Parcel;
+
+impl Saga for Parcel {
+    const NAME: &'static str = "parcel";
+    const ENDPOINT: &'static str = "parcel-saga";
+    type State = ParcelState;
+    type Event = ParcelEvent;
+    type Row = ();
+
+    fn correlate(event: ParcelEvent) -> Correlation {
+        match event {
+            ParcelEvent::ParcelSent(on) => on.by(|it| it.parcel),
+            ParcelEvent::ParcelArrived(on) => on.by(|it| it.parcel),
+        }
+    }
+
+    fn table(state: ParcelState, event: ParcelEvent) -> Rule<Self> {
+        use ParcelEvent::*;
+        use ParcelState::*;
+        match (state, event) {
+            (New, ParcelSent(on)) => on.to(Travelling, send),
+            (New, ParcelArrived(_)) => ignore(),
+            (Travelling, ParcelSent(_)) => ignore(),
+            (Travelling, ParcelArrived(on)) => on.to(Arrived, arrive),
+            (Arrived, ParcelSent(_) | ParcelArrived(_)) => ignore(),
+        }
+    }
+}
+
+fn send(_: &mut Parcel, _sent: &ParcelSent, _: &Ctx<'_>) -> Effects<Parcel> {
+    Effects::none().schedule(ParcelLost { parcel: _sent.parcel }, std::time::Duration::from_secs(60))
+}
+
+fn arrive(_: &mut Parcel, _: &ParcelArrived, _: &Ctx<'_>) -> Effects<Parcel> {
+    Effects::none()
+}
+
+fn main() {}
