@@ -97,7 +97,8 @@ const DESCRIPTION: &str = "Takes orders and runs the order process.\n\n\
     JSON that is no valid order is 422, with one entry in `errors` for each bad field.\n\n\
     Money is a decimal in a string with two decimals; times are RFC 3339 in UTC.";
 
-type Service = OpenApiService<(orders::OrdersApi, history::HistoryApi, dead_letters::DeadLettersApi, health::HealthApi), ()>;
+type Service =
+    OpenApiService<(orders::OrdersApi, history::HistoryApi, dead_letters::DeadLettersApi, health::HealthApi), ()>;
 
 fn service(state: &Arc<State>) -> Service {
     let apis = (

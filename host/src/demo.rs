@@ -150,7 +150,10 @@ async fn report(rest: &Rest, orders: usize) -> anyhow::Result<Table> {
     let notified: Vec<String> = notifications.try_collect().await?;
     let mut states: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for order in &seen {
-        states.entry(&order.status).or_default().push((order.updated_at - order.created_at).to_std().unwrap_or_default());
+        states
+            .entry(&order.status)
+            .or_default()
+            .push((order.updated_at - order.created_at).to_std().unwrap_or_default());
     }
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["status", "orders", "notifications", "p50", "p95"]);

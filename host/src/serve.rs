@@ -121,10 +121,8 @@ fn runtime(config: &Config, parts: &Parts, opened: &Opened, clock: Arc<dyn Clock
         payment_delay: config.payment.delay,
         payment_concurrency: config.payment.concurrency,
     };
-    let mut builder = Runtime::builder(opened.store.clone(), bus)
-        .clock(clock)
-        .retry(config.retry)
-        .drain(shares(config.drain).1);
+    let mut builder =
+        Runtime::builder(opened.store.clone(), bus).clock(clock).retry(config.retry).drain(shares(config.drain).1);
     if let Some(probe) = &parts.probe {
         builder = builder.probe(probe.clone());
     }
@@ -153,7 +151,8 @@ impl Running {
         let Self { bound, state, runtime, job, opened, stop, drain } = self;
         let (http_share, _) = shares(drain);
         let (http_stop, runtime_stop) = (CancellationToken::new(), CancellationToken::new());
-        let mut http = Owned(tokio::spawn(server::run(bound, api::endpoint(state.clone()), http_stop.clone(), http_share)));
+        let mut http =
+            Owned(tokio::spawn(server::run(bound, api::endpoint(state.clone()), http_stop.clone(), http_share)));
         let mut flow = Owned(tokio::spawn(runtime.run(runtime_stop.clone().cancelled_owned())));
         let job_stop = stop.clone().cancelled_owned();
         let _job = Owned(tokio::spawn(async move { job.run(job_stop).await }));
@@ -179,7 +178,9 @@ impl Running {
         };
         match tokio::time::timeout(drain, finish).await {
             Ok(finished) => finished?,
-            Err(_) => tracing::warn!(limit = ?drain, "not everything was finished; the rest is stored, and goes on at the next start"),
+            Err(_) => {
+                tracing::warn!(limit = ?drain, "not everything was finished; the rest is stored, and goes on at the next start")
+            }
         }
         tracing::info!("stopped");
         Ok(())

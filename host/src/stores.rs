@@ -56,9 +56,8 @@ pub(crate) async fn open(url: &StoreUrl, probe: Option<Arc<dyn Probe>>) -> anyho
     match url {
         StoreUrl::Memory => {
             let rows = MemoryOrders::default();
-            let mut builder = MemoryStore::builder()
-                .writer::<OrderRow, _>(rows.clone())
-                .writer::<Notification, _>(rows.clone());
+            let mut builder =
+                MemoryStore::builder().writer::<OrderRow, _>(rows.clone()).writer::<Notification, _>(rows.clone());
             if let Some(probe) = probe {
                 builder = builder.probe(probe);
             }

@@ -38,12 +38,16 @@ pub fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     let quiet = filter_fn(|metadata| may_log(metadata.target(), *metadata.level()));
-    tracing_subscriber::registry().with(layer.with_filter(filter.and(quiet))).try_init().context("the log can not be started")
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter.and(quiet)))
+        .try_init()
+        .context("the log can not be started")
 }
 
 /// Whether a target may log at a level, whatever the filter says.
 fn may_log(target: &str, level: Level) -> bool {
-    let own = OWN.iter().any(|name| target == *name || target.strip_prefix(name).is_some_and(|it| it.starts_with("::")));
+    let own =
+        OWN.iter().any(|name| target == *name || target.strip_prefix(name).is_some_and(|it| it.starts_with("::")));
     // poem tells at `info` that it listens; the service says that itself, once.
     let poem = target == "poem" || target.starts_with("poem::");
     own || level < Level::INFO || (level == Level::INFO && !poem)

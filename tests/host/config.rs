@@ -33,7 +33,10 @@ fn given_nothing_when_loaded_then_the_defaults_are_those_of_the_table() {
     assert_eq!(config.payment.concurrency, 10_000);
     assert_eq!(config.expiration.interval, Duration::from_secs(60));
     assert_eq!(config.expiration.after, Duration::from_secs(600));
-    assert_eq!((config.retry.limit, config.retry.initial, config.retry.max), (3, Duration::from_secs(1), Duration::from_secs(30)));
+    assert_eq!(
+        (config.retry.limit, config.retry.initial, config.retry.max),
+        (3, Duration::from_secs(1), Duration::from_secs(30))
+    );
     assert_eq!(config.auth.mode, AuthMode::None);
     assert!(config.auth.secret.is_none());
     assert_eq!((config.auth.issuer.as_str(), config.auth.audience.as_str()), ("saga-host", "saga-host"));
@@ -82,7 +85,10 @@ fn given_every_key_in_a_file_when_loaded_then_each_is_taken() {
     assert!((config.payment.success_rate - 1.0).abs() < f64::EPSILON);
     assert_eq!((config.payment.seed, config.payment.concurrency), (Some(42), 7));
     assert_eq!((config.expiration.interval, config.expiration.after), (Duration::from_secs(1), Duration::from_secs(2)));
-    assert_eq!((config.retry.limit, config.retry.initial, config.retry.max), (0, Duration::from_millis(10), Duration::from_millis(20)));
+    assert_eq!(
+        (config.retry.limit, config.retry.initial, config.retry.max),
+        (0, Duration::from_millis(10), Duration::from_millis(20))
+    );
     assert_eq!(config.auth.mode, AuthMode::Jwt);
     assert_eq!(config.auth.secret.unwrap().expose_secret(), SECRET);
     assert_eq!((config.auth.issuer.as_str(), config.auth.audience.as_str()), ("me", "you"));
@@ -111,31 +117,77 @@ fn given_a_secret_file_when_loaded_then_its_last_line_feed_is_no_part_of_the_sec
     let path = file.path().to_str().unwrap();
     let config = env(&[("SAGA__AUTH__MODE", "jwt"), ("SAGA__AUTH__SECRET_FILE", path)]).unwrap();
     assert_eq!(config.auth.secret.unwrap().expose_secret(), SECRET);
-    let over = load("[auth]\nsecret = \"another secret that is long enough to be taken\"", &[("SAGA__AUTH__SECRET_FILE", path)]);
-    assert_eq!(over.unwrap().auth.secret.unwrap().expose_secret(), SECRET, "the environment's file goes over the file's secret");
+    let over = load(
+        "[auth]\nsecret = \"another secret that is long enough to be taken\"",
+        &[("SAGA__AUTH__SECRET_FILE", path)],
+    );
+    assert_eq!(
+        over.unwrap().auth.secret.unwrap().expose_secret(),
+        SECRET,
+        "the environment's file goes over the file's secret"
+    );
 }
 
 #[test]
 fn given_something_wrong_in_a_file_when_loaded_then_one_line_says_what() {
     let cases = [
-        ("[http]\nlisten = \"localhost\"", r#"http.listen = "localhost" (from saga.toml): expected an address and a port, such as 127.0.0.1:8080"#),
-        ("[payment]\ndelay = 5", r#"payment.delay = "5" (from saga.toml): expected a duration such as 5s, 10m or 500ms, at most 365days"#),
-        ("[payment]\nsuccess_rate = 1.5", r#"payment.success_rate = "1.5" (from saga.toml): expected a number from 0 to 1, such as 0.5"#),
-        ("[payment]\nseed = -1", r#"payment.seed = "-1" (from saga.toml): expected a whole number from 0 to 18446744073709551615"#),
-        ("[payment]\nconcurrency = 0", r#"payment.concurrency = "0" (from saga.toml): expected a whole number from 1 to 1000000"#),
-        ("[expiration]\ninterval = \"0s\"", r#"expiration.interval = "0s" (from saga.toml): expected a duration such as 5s, 10m or 500ms, longer than 0, at most 365days"#),
+        (
+            "[http]\nlisten = \"localhost\"",
+            r#"http.listen = "localhost" (from saga.toml): expected an address and a port, such as 127.0.0.1:8080"#,
+        ),
+        (
+            "[payment]\ndelay = 5",
+            r#"payment.delay = "5" (from saga.toml): expected a duration such as 5s, 10m or 500ms, at most 365days"#,
+        ),
+        (
+            "[payment]\nsuccess_rate = 1.5",
+            r#"payment.success_rate = "1.5" (from saga.toml): expected a number from 0 to 1, such as 0.5"#,
+        ),
+        (
+            "[payment]\nseed = -1",
+            r#"payment.seed = "-1" (from saga.toml): expected a whole number from 0 to 18446744073709551615"#,
+        ),
+        (
+            "[payment]\nconcurrency = 0",
+            r#"payment.concurrency = "0" (from saga.toml): expected a whole number from 1 to 1000000"#,
+        ),
+        (
+            "[expiration]\ninterval = \"0s\"",
+            r#"expiration.interval = "0s" (from saga.toml): expected a duration such as 5s, 10m or 500ms, longer than 0, at most 365days"#,
+        ),
         ("[retry]\nlimit = 101", r#"retry.limit = "101" (from saga.toml): expected a whole number from 0 to 100"#),
-        ("[retry]\ninitial = \"1m\"", r#"retry.initial = "1m" (from saga.toml): expected a duration no longer than retry.max, which is 30s"#),
+        (
+            "[retry]\ninitial = \"1m\"",
+            r#"retry.initial = "1m" (from saga.toml): expected a duration no longer than retry.max, which is 30s"#,
+        ),
         ("[auth]\nmode = \"basic\"", r#"auth.mode = "basic" (from saga.toml): expected none or jwt"#),
         ("[auth]\nissuer = \"\"", r#"auth.issuer = "" (from saga.toml): expected a name of 1 to 200 characters"#),
         ("[log]\nformat = \"xml\"", r#"log.format = "xml" (from saga.toml): expected text or json"#),
-        ("[log]\nfilter = \"info,=x=\"", r#"log.filter = "info,=x=" (from saga.toml): expected tracing directives, such as info,saga_core=debug"#),
-        ("[log]\nfilter = [\"info\"]", r#"log.filter = "an array" (from saga.toml): expected tracing directives, such as info,saga_core=debug"#),
-        ("[http]\nlisten = 2026-11-23", r#"http.listen = "a date" (from saga.toml): expected an address and a port, such as 127.0.0.1:8080"#),
-        ("[payment]\ndelai = \"5s\"", r#"unknown key payment.delai = "5s" (from saga.toml): expected a key that exists, perhaps payment.delay"#),
-        ("[http.listen]\nport = 1", r#"http.listen = "a table" (from saga.toml): expected an address and a port, such as 127.0.0.1:8080"#),
+        (
+            "[log]\nfilter = \"info,=x=\"",
+            r#"log.filter = "info,=x=" (from saga.toml): expected tracing directives, such as info,saga_core=debug"#,
+        ),
+        (
+            "[log]\nfilter = [\"info\"]",
+            r#"log.filter = "an array" (from saga.toml): expected tracing directives, such as info,saga_core=debug"#,
+        ),
+        (
+            "[http]\nlisten = 2026-11-23",
+            r#"http.listen = "a date" (from saga.toml): expected an address and a port, such as 127.0.0.1:8080"#,
+        ),
+        (
+            "[payment]\ndelai = \"5s\"",
+            r#"unknown key payment.delai = "5s" (from saga.toml): expected a key that exists, perhaps payment.delay"#,
+        ),
+        (
+            "[http.listen]\nport = 1",
+            r#"http.listen = "a table" (from saga.toml): expected an address and a port, such as 127.0.0.1:8080"#,
+        ),
         ("[bus]\nurl = \"kafka://h\"", r#"bus.url = "kafka://h" (from saga.toml): expected embedded:"#),
-        ("[bus]\nurl = \"amqp://guest:pw@h\"", r#"bus.url = "amqp://***@h" (from saga.toml): expected embedded:; RabbitMQ is not yet supported in this version"#),
+        (
+            "[bus]\nurl = \"amqp://guest:pw@h\"",
+            r#"bus.url = "amqp://***@h" (from saga.toml): expected embedded:; RabbitMQ is not yet supported in this version"#,
+        ),
     ];
     for (toml, line) in cases {
         assert_eq!(load(toml, &[]).err().as_deref(), Some(line), "{toml}");
@@ -162,7 +214,11 @@ fn given_a_store_that_can_not_be_when_loaded_then_the_line_says_what_can() {
 #[test]
 fn given_an_unknown_variable_when_loaded_then_the_line_lists_the_keys() {
     let error = env(&[("SAGA__FOO__BAR", "x")]).unwrap_err();
-    assert!(error.starts_with(r#"unknown key foo.bar = "x" (from SAGA__FOO__BAR): expected one of http.listen, store.url, "#));
+    assert!(
+        error.starts_with(
+            r#"unknown key foo.bar = "x" (from SAGA__FOO__BAR): expected one of http.listen, store.url, "#
+        )
+    );
     for key in key_names() {
         assert!(error.contains(key), "{key}");
     }
@@ -181,7 +237,10 @@ fn given_no_toml_when_loaded_then_the_line_says_where_and_does_not_repeat_it() {
 fn given_no_tokens_on_an_open_address_when_loaded_then_the_line_says_what_to_set() {
     for listen in ["0.0.0.0:80", "[::]:80", "192.168.0.1:80"] {
         let error = env(&[("SAGA__HTTP__LISTEN", listen)]).unwrap_err();
-        assert!(error.starts_with(&format!("http.listen = {listen:?} (from SAGA__HTTP__LISTEN): expected a loopback")), "{error}");
+        assert!(
+            error.starts_with(&format!("http.listen = {listen:?} (from SAGA__HTTP__LISTEN): expected a loopback")),
+            "{error}"
+        );
         assert!(error.contains("set auth.mode to jwt and auth.secret_file"), "{error}");
     }
     for listen in ["127.0.0.1:80", "[::1]:80", "127.9.9.9:1"] {
@@ -192,10 +251,16 @@ fn given_no_tokens_on_an_open_address_when_loaded_then_the_line_says_what_to_set
 #[test]
 fn given_jwt_without_a_secret_when_loaded_then_the_line_says_what_to_set() {
     let error = env(&[("SAGA__AUTH__MODE", "jwt")]).unwrap_err();
-    assert!(error.starts_with(r#"auth.mode = "jwt" (from SAGA__AUTH__MODE): expected auth.secret_file (or auth.secret)"#), "{error}");
+    assert!(
+        error.starts_with(r#"auth.mode = "jwt" (from SAGA__AUTH__MODE): expected auth.secret_file (or auth.secret)"#),
+        "{error}"
+    );
     let both = [("SAGA__AUTH__SECRET", SECRET), ("SAGA__AUTH__SECRET_FILE", "/etc/secret")];
     let error = env(&both).unwrap_err();
-    assert_eq!(error, "auth.secret_file = (not shown) (from SAGA__AUTH__SECRET_FILE): expected nothing, because auth.secret is set as well");
+    assert_eq!(
+        error,
+        "auth.secret_file = (not shown) (from SAGA__AUTH__SECRET_FILE): expected nothing, because auth.secret is set as well"
+    );
 }
 
 #[test]
@@ -220,7 +285,10 @@ fn given_a_secret_anywhere_when_something_is_wrong_then_it_is_not_shown() {
     }
     let config = load(EVERYTHING, &[]).unwrap();
     assert!(!format!("{config:?} {config:#?}").contains("SeCrEt"));
-    assert_eq!(load("auth.secret = 12345", &[]).unwrap_err(), "auth.secret = (not shown) (from saga.toml): expected at least 32 bytes; there are 5");
+    assert_eq!(
+        load("auth.secret = 12345", &[]).unwrap_err(),
+        "auth.secret = (not shown) (from saga.toml): expected at least 32 bytes; there are 5"
+    );
 }
 
 #[test]

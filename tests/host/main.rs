@@ -6,6 +6,8 @@ mod auth;
 mod cli;
 mod config;
 mod dead_letters;
+#[cfg(feature = "failpoints")]
+mod failpoints;
 mod health;
 mod history;
 mod openapi;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,9 +166,12 @@ pub fn program(arguments: &[&str]) -> Command {
 /// The real program, serving.
 pub struct Served {
     child: Child,
-    lines: std::io::Lines<BufReader<std::process::ChildStderr>>,
+    lines: Lines,
+    log: Vec<String>,
     pub rest: Rest,
 }
+
+type Lines = std::io::Lines<BufReader<ChildStderr>>;
 
 impl Served {
     /// Starts it on any port, and waits until it says that it is ready.
@@ -176,19 +179,27 @@ impl Served {
         command.env("SAGA__HTTP__LISTEN", "127.0.0.1:0").env("SAGA__LOG__FORMAT", "json");
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = next_line(&mut lines, "ready on ");
+        let mut log = Vec::new();
+        let ready = next_line(&mut lines, &mut log, "ready on ");
         let address = ready["address"].as_str().unwrap().parse().unwrap();
-        Self { child, lines, rest: Rest::new(address) }
+        Self { child, lines, log, rest: Rest::new(address) }
     }
 
     /// Reads its log up to a line whose message begins so.
     pub fn line(&mut self, begins: &str) -> Value {
-        next_line(&mut self.lines, begins)
+        next_line(&mut self.lines, &mut self.log, begins)
     }
 
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Everything that it logs, from its start to its end.
+    pub fn whole_log(mut self) -> String {
+        self.log.extend(self.lines.map(Result::unwrap));
+        assert!(self.child.wait().unwrap().success());
+        self.log.join("\n")
     }
 
     /// Waits until it has ended, and answers with its exit code.
@@ -197,10 +208,11 @@ impl Served {
     }
 }
 
-fn next_line(lines: &mut std::io::Lines<BufReader<std::process::ChildStderr>>, begins: &str) -> Value {
+fn next_line(lines: &mut Lines, log: &mut Vec<String>, begins: &str) -> Value {
     for line in lines {
         let line = line.unwrap();
         let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no line of the log: {line}"));
+        log.push(line);
         if value["message"].as_str().is_some_and(|message| message.starts_with(begins)) {
             return value;
         }

@@ -207,10 +207,8 @@ impl HealthCheck {
                 count => Err(format!("{count} migrations are to be applied: run saga-host migrate")),
             }
         };
-        let (store, migrations) = tokio::join!(
-            tokio::time::timeout(CHECK_TIMEOUT, store),
-            tokio::time::timeout(CHECK_TIMEOUT, migrations)
-        );
+        let (store, migrations) =
+            tokio::join!(tokio::time::timeout(CHECK_TIMEOUT, store), tokio::time::timeout(CHECK_TIMEOUT, migrations));
         let bus = self.state.client.bus_health().map_err(|reason| redact_url(&reason));
         Checks { store: check(store.map(|it| it.map(|_| ()))), bus: check(Ok(bus)), migrations: check(migrations) }
     }

@@ -28,15 +28,12 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
 
     fn param_schema_ref() -> Option<MetaSchemaRef> {
         let pattern = Some("^[!-~]+$".to_owned());
-        let schema = MetaSchema { min_length: Some(1), max_length: Some(KEY_MAX), pattern, ..MetaSchema::new("string") };
+        let schema =
+            MetaSchema { min_length: Some(1), max_length: Some(KEY_MAX), pattern, ..MetaSchema::new("string") };
         Some(MetaSchemaRef::Inline(Box::new(schema)))
     }
 
-    async fn from_request(
-        request: &'a Request,
-        _: &mut RequestBody,
-        _: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
+    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
         let mut values = request.headers().get_all(NAME).iter();
         let wrong = |detail: &str| Problem::parameters(vec![FieldError::new(NAME, detail)]);
         let Some(value) = values.next() else { return Ok(Self(None)) };

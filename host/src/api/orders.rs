@@ -267,7 +267,9 @@ impl OrdersApi {
         })?;
         state.reached(Point::Submitted).await;
         let stored = match submitted {
-            Submitted::Handled(_) => state.orders.order(order_id).await.map_err(|error| Problem::unavailable(&error))?,
+            Submitted::Handled(_) => {
+                state.orders.order(order_id).await.map_err(|error| Problem::unavailable(&error))?
+            }
             Submitted::Duplicate => {
                 let stored = self.submitted(message_id).await?;
                 return repeated(stored.ok_or_else(|| lost(message_id))?, &fingerprint);

@@ -99,20 +99,16 @@ impl Kind {
             }
             Self::AlreadyRedriven => (StatusCode::CONFLICT, "already-redriven", "The dead letter was redriven before"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
-            Self::UnsupportedMediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported-media-type",
-                "The body's type is not supported",
-            ),
+            Self::UnsupportedMediaType => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body's type is not supported")
+            }
             Self::InvalidOrder => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-order", "The order is not valid"),
             Self::KeyReused => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "idempotency-key-reused",
                 "The Idempotency-Key was used with another body",
             ),
-            Self::Refused(status) => {
-                (status, "refused", status.canonical_reason().unwrap_or("The request is refused"))
-            }
+            Self::Refused(status) => (status, "refused", status.canonical_reason().unwrap_or("The request is refused")),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available now"),
         }

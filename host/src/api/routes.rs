@@ -45,7 +45,8 @@ impl Routes {
     pub(super) fn allowed(&self, path: &str) -> Option<HeaderValue> {
         let matches = |segments: &[String]| {
             let parts: Vec<_> = path.split('/').collect();
-            parts.len() == segments.len() && segments.iter().zip(parts).all(|(it, part)| it == part || it.starts_with('{'))
+            parts.len() == segments.len()
+                && segments.iter().zip(parts).all(|(it, part)| it == part || it.starts_with('{'))
         };
         let (_, methods) = self.0.iter().find(|(segments, _)| matches(segments))?;
         let mut methods = methods.clone();

@@ -136,7 +136,8 @@ static KEYS: [Key; 20] = [
         Ok(())
     }),
     key("auth.secret_file", "a readable file with at least 32 bytes", Shown::Path, |c, v| {
-        let text = read_text(Path::new(v), SECRET_FILE_LIMIT).map_err(|error| Refused::because(error.kind().to_string()))?;
+        let text =
+            read_text(Path::new(v), SECRET_FILE_LIMIT).map_err(|error| Refused::because(error.kind().to_string()))?;
         c.auth.secret = Some(secret(text.trim_end_matches(['\r', '\n']))?);
         Ok(())
     }),

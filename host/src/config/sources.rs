@@ -68,7 +68,8 @@ pub(super) fn read_file(path: &Path, settings: &mut Settings) -> Result<(), Conf
     let text = read_text(path, FILE_LIMIT)
         .map_err(|error| ConfigError::line(format_args!("--config {shown}: expected a readable file, but {error}")))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(1, |span| 1 + text.as_bytes()[..span.start].iter().filter(|&&b| b == b'\n').count());
+        let line =
+            error.span().map_or(1, |span| 1 + text.as_bytes()[..span.start].iter().filter(|&&b| b == b'\n').count());
         // The message alone: the error's own text would quote the line, and a secret with it.
         ConfigError::line(format_args!("--config {shown}: expected TOML, but line {line} is not: {}", error.message()))
     })?;
@@ -113,7 +114,9 @@ fn flatten(
     for (name, value) in table {
         let name = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
         let raw = match value {
-            toml::Value::Table(inner) if keys::find(&name).is_none() && (!inner.is_empty() || keys::is_section(&name)) => {
+            toml::Value::Table(inner)
+                if keys::find(&name).is_none() && (!inner.is_empty() || keys::is_section(&name)) =>
+            {
                 flatten(&name, inner, set)?;
                 continue;
             }
