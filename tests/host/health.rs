@@ -2,7 +2,10 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::support::{Host, approved, broken, quick};
+use host::config::StoreUrl;
+use sqlx::Connection;
+
+use crate::support::{Host, approved, assert_problem, broken, quick};
 
 #[tokio::test]
 async fn given_a_service_when_asked_then_it_lives_and_is_ready() {
@@ -13,6 +16,26 @@ async fn given_a_service_when_asked_then_it_lives_and_is_ready() {
     let ok = json!({ "state": "ok" });
     let expected = json!({ "ready": true, "checks": { "store": ok, "bus": ok, "migrations": ok } });
     assert_eq!((ready.status, ready.json::<Value>().unwrap()), (200, expected));
+}
+
+#[tokio::test]
+async fn given_a_missing_migration_when_asked_then_the_service_is_not_ready_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let mut config = quick();
+    config.store = StoreUrl::Sqlite(path.clone());
+    let host = Host::start(&config, [approved()]).await;
+    let mut database = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 2").execute(&mut database).await.unwrap();
+    let problem = assert_problem(&host.rest.get("/health/ready").await.unwrap(), 503, "unavailable");
+    let reason = "1 migrations are to be applied: run saga-host migrate";
+    let expected = json!({
+        "store": { "state": "ok" },
+        "bus": { "state": "ok" },
+        "migrations": { "state": "failed", "reason": reason },
+    });
+    assert_eq!((&problem["ready"], &problem["checks"]), (&json!(false), &expected));
+    assert_eq!(host.rest.get("/health/live").await.unwrap().status, 200, "it lives all the same");
 }
 
 fn samples(text: &str) -> HashMap<String, f64> {

@@ -1,6 +1,12 @@
 //! Submissions: what is taken, what is refused and how that is said, and keys.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use host::rest::Rest;
+use host::serve::{Parts, Service};
 use hyper::Method;
+use saga_core::{Point, Probe};
 use serde_json::{Value, json};
 
 use crate::support::{Host, approved, assert_problem, declined, fields, quick, small};
@@ -199,4 +205,27 @@ async fn given_a_bad_key_when_submitted_then_it_is_400() {
     let longest = "x".repeat(255);
     let answer = host.rest.post("/api/orders", &body, &[("Idempotency-Key", &longest)]).await.unwrap();
     assert_eq!(answer.status, 201);
+}
+
+struct PanicsOnSubmission;
+
+#[async_trait]
+impl Probe for PanicsOnSubmission {
+    async fn reached(&self, point: Point) {
+        assert_ne!(point, Point::Submitted, "not-to-be-told");
+    }
+}
+
+#[tokio::test]
+async fn given_a_handler_that_panics_when_submitted_then_it_is_500_without_a_word_and_the_order_is_there() {
+    let parts = Parts { probe: Some(Arc::new(PanicsOnSubmission)), ..Parts::default() };
+    let service = Service::start(&quick(), parts).await.unwrap();
+    let rest = Rest::new(service.address);
+    let key = [("Idempotency-Key", "again")];
+    let answer = rest.post("/api/orders", &small().to_string(), &key).await.unwrap();
+    assert_problem(&answer, 500, "internal");
+    assert!(!answer.text().contains("not-to-be-told"));
+    assert!(answer.header("x-request-id").is_some());
+    let again = rest.post("/api/orders", &small().to_string(), &key).await.unwrap();
+    assert_eq!(again.status, 200, "what was committed is answered to whoever asks again");
 }
