@@ -40,8 +40,8 @@ async fn run(sold_out: BTreeSet<Part>) -> Result<(), Box<dyn std::error::Error>>
         .activity::<ReserveHotel>(agency.clone(), HandlerOptions::default())
         .activity::<ReserveCar>(agency.clone(), HandlerOptions::default())
         .activity::<CancelReservation>(agency, HandlerOptions::default())
-        .consumer::<TripBooked, _>("trip-desk", Desk(done.clone()), HandlerOptions::default())
-        .consumer::<TripCancelled, _>("trip-desk", Desk(done), HandlerOptions::default())
+        .consumer::<TripBooked>("trip-desk", Desk(done.clone()), HandlerOptions::default())
+        .consumer::<TripCancelled>("trip-desk", Desk(done), HandlerOptions::default())
         .build()?;
     let client = runtime.client();
     let (stop, stopped) = oneshot::channel::<()>();

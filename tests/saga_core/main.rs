@@ -3,8 +3,8 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
 
 mod bus_embedded;
-mod crash;
 mod compile_fail;
+mod crash;
 mod explore;
 mod lamp;
 mod memory;
