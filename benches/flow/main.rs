@@ -76,16 +76,18 @@ fn main() {
 
 async fn order(arguments: &Arguments) -> Value {
     let (mut direct, mut rest, mut base) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut p50, mut p99, mut base_p50, mut cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut p50, mut p99, mut base_p50) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cpu, mut calls) = (Vec::new(), Vec::new());
     for _ in 0..arguments.runs {
         let flow = Flow::start(Duration::ZERO).await;
         let (alone_p50, alone_p99) = flow.alone(ALONE).await;
         p50.push(alone_p50);
         p99.push(alone_p99);
         flow.backlog(Entry::Runtime, arguments.orders / 10, arguments.backlog).await;
-        let before = cpu_seconds();
+        let (before, calls_before) = (cpu_seconds(), flow.store_calls());
         direct.push(flow.backlog(Entry::Runtime, arguments.orders, arguments.backlog).await);
         cpu.push((cpu_seconds() - before) / arguments.orders as f64 * 1e6);
+        calls.push((flow.store_calls() - calls_before) as f64 / arguments.orders as f64);
         flow.stop().await;
 
         let flow = Flow::start(Duration::ZERO).await;
@@ -105,6 +107,7 @@ async fn order(arguments: &Arguments) -> Value {
         "rest_orders_per_second": median(&rest),
         "latency_ms": { "p50": median(&p50), "p99": median(&p99) },
         "cpu_us_per_order": median(&cpu),
+        "store_calls_per_order": median(&calls),
         "all_runs": { "runtime": direct, "rest": rest },
     });
     if !base.is_empty() {
@@ -132,10 +135,10 @@ async fn idle() -> Value {
     flow.backlog(Entry::Runtime, 1_000, 100).await;
     // What follows the last notification, settling, ends long before the first second does.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (cpu, commits) = (cpu_seconds(), flow.statements());
+    let (cpu, commits) = (cpu_seconds(), flow.store_calls());
     tokio::time::sleep(IDLE).await;
     let share = (cpu_seconds() - cpu) / IDLE.as_secs_f64() * 100.0;
-    let calls = flow.statements() - commits;
+    let calls = flow.store_calls() - commits;
     flow.stop().await;
     json!({ "workload": "idle", "seconds": IDLE.as_secs(), "percent_of_a_core": share, "store_calls": calls })
 }

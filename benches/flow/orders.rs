@@ -77,7 +77,7 @@ impl Flow {
     }
 
     /// How often the store was asked for anything.
-    pub(crate) fn statements(&self) -> u64 {
+    pub(crate) fn store_calls(&self) -> u64 {
         self.seen.calls.load(Ordering::Relaxed)
     }
 
