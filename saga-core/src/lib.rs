@@ -25,6 +25,7 @@ mod machine;
 mod message;
 #[cfg(feature = "runtime")]
 mod probe;
+mod replay;
 mod retry;
 #[cfg(feature = "runtime")]
 mod runtime;
@@ -34,7 +35,7 @@ mod store;
 mod table;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-#[cfg(any(feature = "runtime", test))]
+#[cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "without the runtime, replay alone lives by it"))]
 mod unit_of_work;
 
 #[doc(hidden)]
@@ -59,6 +60,7 @@ pub use machine::{Event, Machine, Step};
 pub use message::{Body, Envelope, Headers, Message, derive_id, header};
 #[cfg(feature = "runtime")]
 pub use probe::{Point, Probe};
+pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};
 pub use retry::RetryPolicy;
 #[cfg(feature = "runtime")]
 pub use runtime::{

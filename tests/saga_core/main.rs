@@ -8,6 +8,7 @@ mod crash;
 mod explore;
 mod lamp;
 mod memory;
+mod replay;
 mod runtime;
 mod sqlite;
 mod trip;
