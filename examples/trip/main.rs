@@ -21,7 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use agency::Agency;
-use messages::{BookTrip, CancelReservation, Part, ReserveCar, ReserveFlight, ReserveHotel, TripBooked, TripCancelled};
+pub use messages::Part;
+use messages::{BookTrip, CancelReservation, ReserveCar, ReserveFlight, ReserveHotel, TripBooked, TripCancelled};
 use saga::Trip;
 
 #[tokio::main]
