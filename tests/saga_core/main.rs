@@ -10,6 +10,7 @@ mod effect;
 mod explore;
 mod given;
 mod graph;
+mod handlers;
 mod join;
 mod lamp;
 mod machine;
