@@ -1,6 +1,7 @@
 //! What the repository shows to a newcomer is run and compared: the examples, the README, the architecture.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
+#![allow(clippy::duplicate_mod, reason = "two of the examples share a file")]
 
 mod architecture;
 mod flows;
