@@ -43,8 +43,16 @@ struct Completion {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Ids of the messages that are being handled now.
-type Running = Arc<Mutex<HashSet<Uuid>>>;
+/// The attempts that are being handled now.
+type Running = Arc<Mutex<HashSet<Attempt>>>;
+
+/// One attempt at a message: its id, which attempt, and after how many redrives. The next attempt may come while the
+/// one before, whose failure is stored, is not put away yet: it is no duplicate of that one.
+type Attempt = (Uuid, u32, u32);
+
+fn attempt_of(envelope: &Envelope) -> Attempt {
+    (envelope.message_id, envelope.attempt(), envelope.redrives())
+}
 
 impl HandlerEndpoint {
     pub(crate) fn new(
@@ -87,7 +95,7 @@ impl HandlerEndpoint {
                     permit = places.clone().acquire_owned() => permit,
                 };
                 let Ok(permit) = permit else { break 'taking };
-                running.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery.envelope.message_id);
+                running.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_of(&delivery.envelope));
                 tasks.spawn(self.attempt(delivery, permit, done.clone()));
                 while tasks.try_join_next().is_some() {}
             }
@@ -110,8 +118,8 @@ impl HandlerEndpoint {
         {
             let running = running.lock().unwrap_or_else(PoisonError::into_inner);
             for delivery in batch {
-                let id = delivery.envelope.message_id;
-                if handled.contains(&id) || running.contains(&id) || !seen.insert(id) {
+                let attempt = attempt_of(&delivery.envelope);
+                if handled.contains(&attempt.0) || running.contains(&attempt) || !seen.insert(attempt) {
                     old.push(delivery.receipt);
                 } else {
                     new.push(delivery);
@@ -165,10 +173,16 @@ impl HandlerEndpoint {
         let mut batch = Vec::new();
         while completions.recv_many(&mut batch, BATCH).await > 0 {
             metrics::histogram!("saga_batch_size", "endpoint" => self.name).record(batch.len() as f64);
+            // A late copy of one attempt and the next attempt may return together: a commit takes each message once.
+            let mut seen = HashSet::new();
+            let mut repeated: Vec<_> = batch.extract_if(.., |it| !seen.insert(it.envelope.message_id)).collect();
             self.settle(&mut batch).await;
+            for it in &mut repeated {
+                self.settle(std::slice::from_mut(it)).await;
+            }
             let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            for it in batch.drain(..) {
-                running.remove(&it.envelope.message_id);
+            for it in batch.drain(..).chain(repeated) {
+                running.remove(&attempt_of(&it.envelope));
             }
         }
     }
