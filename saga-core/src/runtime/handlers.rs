@@ -43,8 +43,16 @@ struct Completion {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Ids of the messages that are being handled now.
-type Running = Arc<Mutex<HashSet<Uuid>>>;
+/// The attempts that are being made now.
+type Running = Arc<Mutex<HashSet<Attempt>>>;
+
+/// One attempt at a message: its id, how often it was redriven, and the number of the attempt. The id alone is not
+/// enough: a retry or a redrive may come while the attempt whose failure caused it is still being put away.
+type Attempt = (Uuid, u32, u32);
+
+fn attempt_of(envelope: &Envelope) -> Attempt {
+    (envelope.message_id, envelope.redrives(), envelope.attempt())
+}
 
 impl HandlerEndpoint {
     pub(crate) fn new(
@@ -87,7 +95,7 @@ impl HandlerEndpoint {
                     permit = places.clone().acquire_owned() => permit,
                 };
                 let Ok(permit) = permit else { break 'taking };
-                running.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery.envelope.message_id);
+                running.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_of(&delivery.envelope));
                 tasks.spawn(self.attempt(delivery, permit, done.clone()));
                 while tasks.try_join_next().is_some() {}
             }
@@ -96,7 +104,7 @@ impl HandlerEndpoint {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Acknowledges what was handled before, or is being handled now: whoever handles it answers for it.
+    /// Acknowledges what was handled before, and an attempt that is being made now: whoever makes it answers for it.
     async fn only_new(&self, batch: Vec<Delivery>, running: &Running) -> Vec<Delivery> {
         let ids: Vec<Uuid> = batch.iter().map(|it| it.envelope.message_id).collect();
         let handled = loop {
@@ -110,8 +118,8 @@ impl HandlerEndpoint {
         {
             let running = running.lock().unwrap_or_else(PoisonError::into_inner);
             for delivery in batch {
-                let id = delivery.envelope.message_id;
-                if handled.contains(&id) || running.contains(&id) || !seen.insert(id) {
+                let attempt = attempt_of(&delivery.envelope);
+                if handled.contains(&attempt.0) || running.contains(&attempt) || !seen.insert(attempt) {
                     old.push(delivery.receipt);
                 } else {
                     new.push(delivery);
@@ -165,10 +173,18 @@ impl HandlerEndpoint {
         let mut batch = Vec::new();
         while completions.recv_many(&mut batch, BATCH).await > 0 {
             metrics::histogram!("saga_batch_size", "endpoint" => self.name).record(batch.len() as f64);
-            self.settle(&mut batch).await;
-            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            for it in batch.drain(..) {
-                running.remove(&it.envelope.message_id);
+            while !batch.is_empty() {
+                // Two attempts at one message, which a crash may leave, must not meet in one commit: the second finds
+                // what the first has written.
+                let mut ids = HashSet::new();
+                let (mut now, later): (Vec<_>, _) =
+                    batch.drain(..).partition(|it: &Completion| ids.insert(it.envelope.message_id));
+                batch = later;
+                self.settle(&mut now).await;
+                let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+                for it in now {
+                    running.remove(&attempt_of(&it.envelope));
+                }
             }
         }
     }
