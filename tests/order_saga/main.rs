@@ -5,10 +5,12 @@
 mod activities;
 mod expiry;
 mod fixture;
+mod flow;
 mod gateway;
 mod messages;
 mod notifier;
 mod order;
 mod process;
+mod shop;
 mod store;
 mod submission;
