@@ -4,6 +4,7 @@
 
 mod activities;
 mod expiry;
+mod explore;
 mod fixture;
 mod flow;
 mod gateway;
