@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
 
 mod activities;
+mod crash;
 mod expiry;
 mod explore;
 mod fixture;
