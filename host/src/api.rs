@@ -17,6 +17,7 @@ mod types;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use hyper::body::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use order_saga::Orders;
 use poem::middleware::{AddData, CatchPanic};
@@ -114,13 +115,16 @@ pub fn endpoint(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static
     let service = service(&state);
     let spec = service.spec();
     let routes = Routes::of_spec(&spec).with("/openapi.json", "GET").with("/docs", "GET");
-    let page = service.swagger_ui();
+    let html = Bytes::from(service.swagger_ui_html());
+    let page = endpoint::make_sync(move |_| {
+        Response::builder().header(header::CONTENT_TYPE, "text/html; charset=utf-8").body(html.clone())
+    });
     let description = endpoint::make_sync(move |_| {
         Response::builder().header(header::CONTENT_TYPE, "application/json").body(spec.clone())
     });
     let endpoint = Route::new()
         .at("/openapi.json", poem::get(description))
-        .nest("/docs", page)
+        .at("/docs", poem::get(page))
         .nest("/", service)
         .with(AddData::new(state.clone()))
         .with(CatchPanic::new().with_handler(|_| Problem::internal(&"a request's handler panicked")))

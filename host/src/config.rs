@@ -1,6 +1,6 @@
 //! The configuration: defaults, under a TOML file, under the environment.
 //!
-//! Every key stands once, in [`keys`]; whatever is wrong is told in one line that names key, value, where it came
+//! Every key stands once, in one table; whatever is wrong is told in one line that names key, value, where it came
 //! from and what is expected, and never shows a secret.
 
 mod error;

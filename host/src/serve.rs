@@ -29,7 +29,12 @@ pub struct Parts {
     pub mailer: Option<Arc<dyn Mailer>>,
     /// Who is told of named points, in crash tests.
     pub probe: Option<Arc<dyn Probe>>,
+    /// What stands before the store, in benchmarks and tests that watch it or make it fail.
+    pub decorate: Option<Decorate>,
 }
+
+/// Puts something before a store.
+pub type Decorate = Arc<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>;
 
 /// A service that runs. Dropping it stops it as a crash would.
 pub struct Service {
@@ -60,7 +65,10 @@ impl Service {
         let bound = server::bind(config.http.listen).await?;
         let address = bound.address;
         let metrics = telemetry::metrics()?;
-        let opened = stores::open(&config.store, parts.probe.clone()).await?;
+        let mut opened = stores::open(&config.store, parts.probe.clone()).await?;
+        if let Some(decorate) = &parts.decorate {
+            opened.store = decorate(opened.store);
+        }
         let clock = parts.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
         let runtime = runtime(config, &parts, &opened, clock.clone())?;
         let client = runtime.client();
@@ -83,6 +91,13 @@ impl Service {
         let task = tokio::spawn(running.run());
         tracing::info!(%address, store = %config.store, "ready on http://{address}");
         Ok(Self { address, orders, store, client, stop, task })
+    }
+
+    /// Stops the service at once, as a crash would, and returns when nothing of it runs any more.
+    pub async fn crash(mut self) {
+        self.task.abort();
+        // The abort is an error by its nature.
+        let _ = (&mut self.task).await;
     }
 
     /// Begins to stop; [`Service::ended`] tells when that is done.

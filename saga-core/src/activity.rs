@@ -10,6 +10,12 @@ use crate::message::Message;
 ///
 /// The work itself is an `ActivityHandler` (feature `runtime`), run outside any transaction at least once, with an
 /// idempotency key that is the same on each attempt.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no activity",
+    label = "a command that somebody performs and answers is needed here",
+    note = "implement `Activity` for `{Self}`: its endpoint, what may come back, and what comes back when the last \
+            retry failed; a message that nobody answers is sent by `Effects::send` or `Effects::publish`"
+)]
 pub trait Activity: Message {
     /// The endpoint (queue) that performs it.
     const ENDPOINT: &'static str;
@@ -23,6 +29,11 @@ pub trait Activity: Message {
 }
 
 /// The outcomes of an activity: one message type of a closed set.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no outcome of an activity",
+    label = "what may come back must be a message, or a set of messages",
+    note = "name one message type, or declare several: `outcomes! {{ pub enum {Self} {{ … }} }}`"
+)]
 pub trait Outcome: Send + 'static {
     /// The message that travels back.
     fn into_outgoing(self) -> Outgoing;
@@ -52,6 +63,11 @@ impl<M: Message> Outcome for M {
 }
 
 /// "The alphabet `Event` has a column for every one of these outcomes."
+#[diagnostic::on_unimplemented(
+    message = "`{Event}` has no column for the outcome `{Self}`",
+    label = "the saga would never hear what the activity came to",
+    note = "add a variant for each message of `{Self}` to the `events!` block"
+)]
 pub trait AcceptedBy<Event> {}
 
 impl<M: Message, Event: crate::alphabet::Accepts<M>> AcceptedBy<Event> for M {}

@@ -135,7 +135,9 @@ macro_rules! events {
             }
             impl $crate::Alphabet for $name {
                 fn column(self) -> $crate::Column {
-                    match self { $(Self::$event(on) => on.column()),+ }
+                    match self {
+                        $(Self::$event(_) => $crate::Column::of::<$crate::__event_type!($event $(, $ty)?)>()),+
+                    }
                 }
             }
             $(

@@ -12,6 +12,12 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// A message type that can be stored and can travel.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no message",
+    label = "a message type is needed here",
+    note = "derive `Serialize` and `Deserialize` for `{Self}`, and give it the name by which it is stored and sent: \
+            `impl Message for {Self} {{ const NAME: &'static str = \"Namespace:{Self}\"; }}`"
+)]
 pub trait Message: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The type's name on the wire and in storage, `Namespace:Name`: part of the durable contract.
     const NAME: &'static str;

@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 
 use uuid::Uuid;
 
-use crate::alphabet::Column;
 use crate::effect::Effects;
 use crate::message::{Envelope, Message};
 use crate::saga::{Ctx, Saga};
@@ -35,11 +34,6 @@ impl<E> On<E> {
 }
 
 impl<E: Message> On<E> {
-    /// What the runtime knows of this column.
-    pub fn column(self) -> Column {
-        Column::of::<E>()
-    }
-
     /// The event always moves the instance to `target`.
     pub fn to<S: Saga, H>(self, target: S::State, handler: H) -> Rule<S>
     where

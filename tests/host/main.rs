@@ -1,1 +1,17 @@
-//! The tests of the host.
+//! Tests of the host: a module for each source file that it tests.
+
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
+
+mod auth;
+mod cli;
+mod config;
+mod dead_letters;
+#[cfg(feature = "failpoints")]
+mod failpoints;
+mod health;
+mod history;
+mod openapi;
+mod orders;
+mod serve;
+mod submit;
+mod support;

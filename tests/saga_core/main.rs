@@ -2,12 +2,20 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
 
+mod alphabet;
 mod bus_embedded;
 mod compile_fail;
 mod crash;
+mod effect;
 mod explore;
+mod given;
+mod graph;
+mod join;
 mod lamp;
+mod machine;
 mod memory;
+mod message;
+mod retry;
 mod runtime;
 mod sqlite;
 mod trip;

@@ -197,9 +197,10 @@ async fn given_commits_that_undo_each_other_when_they_wait_together_then_they_ar
     };
     let schedule = |micros| commit(move |it| it.timers = vec![timer(micros)]);
     let cancel = || commit(|it| it.cancelled = vec![Uuid::from_u128(2)]);
-    let commits = [handle(), forget(), schedule(1), cancel(), handle(), schedule(2), schedule(3), forget()];
-    for result in join_all(commits.map(|commit| store.commit(commit))).await {
-        result.unwrap();
+    for commits in [vec![handle(), forget()], vec![schedule(1), cancel(), schedule(2), schedule(3)]] {
+        for result in join_all(commits.into_iter().map(|commit| store.commit(commit))).await {
+            result.unwrap();
+        }
     }
     assert!(!is_handled(&store, 1).await);
     assert_eq!(store.due_timers(at(10), 10).await.unwrap(), [timer(3)]);
@@ -260,23 +261,42 @@ async fn given_no_tables_when_something_is_committed_then_the_store_is_not_avail
     store.commit(commit(|it| it.inbox = vec![inbox(1)])).await.unwrap();
 }
 
+/// Reads settings of the connection that it is given.
+#[derive(Default)]
+struct Settings(Arc<Mutex<Vec<String>>>);
+
+#[derive(Debug)]
+struct Look;
+
+#[async_trait]
+impl SqliteWriter<Look> for Settings {
+    async fn write(&self, connection: &mut SqliteConnection, _: &[&Look]) -> Result<(), sqlx::Error> {
+        *self.0.lock().await = settings(connection).await;
+        Ok(())
+    }
+}
+
+async fn settings(connection: &mut SqliteConnection) -> Vec<String> {
+    let mut found = Vec::new();
+    for pragma in ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys", "PRAGMA busy_timeout"] {
+        let row = sqlx::query(pragma).fetch_one(&mut *connection).await.unwrap();
+        found.push(row.try_get(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string()));
+    }
+    found
+}
+
 #[tokio::test]
 async fn given_a_store_when_its_settings_are_read_then_they_are_what_is_promised() {
+    const PROMISED: [&str; 4] = ["wal", "2", "1", "5000"];
     let folder = Folder::new();
-    let store = folder.alone().await;
-    let reader = store.reader();
-    let settings = [
-        ("PRAGMA journal_mode", "wal"),
-        ("PRAGMA synchronous", "2"),
-        ("PRAGMA foreign_keys", "1"),
-        ("PRAGMA busy_timeout", "5000"),
-    ];
-    for (pragma, expected) in settings {
-        let row = sqlx::query(pragma).fetch_one(&reader).await.unwrap();
-        let found = row.try_get::<String, _>(0).or_else(|_| row.try_get::<i64, _>(0).map(|it| it.to_string())).unwrap();
-        assert_eq!(found, expected, "{pragma}");
-    }
-    let written = sqlx::query("DELETE FROM saga_inbox").execute(&reader).await;
+    let writer = Arc::new(Mutex::default());
+    let store = folder.builder().writer::<Look, _>(Settings(writer.clone())).open().await.unwrap();
+    store.migrate(&migrator()).await.unwrap();
+    store.commit(commit(|it| it.rows = vec![Arc::new(Look)])).await.unwrap();
+    assert_eq!(*writer.lock().await, PROMISED);
+    let mut reader = store.reader().acquire().await.unwrap();
+    assert_eq!(settings(&mut reader).await, PROMISED);
+    let written = sqlx::query("DELETE FROM saga_inbox").execute(&mut *reader).await;
     assert!(written.is_err(), "a reader can not write");
 }
 

@@ -67,7 +67,9 @@ impl BadParams {
     pub(crate) fn of_query(request: &Request, known: &[&str]) -> Self {
         let mut seen: Vec<String> = Vec::new();
         let mut bad = Vec::new();
-        for pair in request.uri().query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        let query = request.original_uri().query().unwrap_or_default();
+        // Said in full: `Type`, which is in scope, has an `is_empty` of its own that is always false.
+        for pair in query.split('&').filter(|pair| !str::is_empty(pair)) {
             let name = pair.split('=').next().unwrap_or_default();
             if !known.contains(&name) {
                 let expected = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };

@@ -40,8 +40,8 @@ pub struct ProblemBody {
     #[oai(skip_serializing_if_is_none)]
     pub detail: Option<String>,
     /// One entry for each bad field.
-    #[oai(skip_serializing_if_is_empty)]
-    pub errors: Vec<FieldError>,
+    #[oai(skip_serializing_if_is_none)]
+    pub errors: Option<Vec<FieldError>>,
 }
 
 /// An error on its way to the caller.
@@ -191,7 +191,7 @@ impl Problem {
             title: title.to_owned(),
             status: status.as_u16(),
             detail: self.detail.clone(),
-            errors: self.errors.clone(),
+            errors: Some(self.errors.clone()).filter(|errors| !Vec::is_empty(errors)),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::saga::{Ctx, Instance, Saga};
 
 /// Begins a test of one step: an instance that nothing has happened to, at a fixed time.
 ///
-/// ```ignore
+/// ```text
 /// given::<Order>().in_state(Pending).with(order).when(&OrderCreated { id })
 ///     .then_state(Processing).then_calls(&ProcessPayment { id, amount }).then_nothing_else();
 /// ```

@@ -23,6 +23,12 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Connections for reading: the loops of a runtime and a few queries of the application at a time.
 const READERS: u32 = 4;
+/// Pages in the log before they are copied into the database: 16 MB. A page that is written often is then copied once
+/// instead of four times; with the writer's cache this made a third more orders a second.
+const CHECKPOINT_PAGES: &str = "4000";
+/// The writer's cache in KiB, as a negative number: 16 MB, so that a large group of commits fits, and the pages that
+/// every commit touches stay.
+const WRITER_CACHE: &str = "-16000";
 /// Statements kept prepared on a connection: seven texts for each of eight multi-row statements, the single ones, and
 /// those of the application's writers.
 const PREPARED: usize = 256;
@@ -80,6 +86,7 @@ impl Database {
     pub(super) async fn connect(&self, lock: &Lock, create: bool) -> Result<SqliteConnection, StoreError> {
         let failed = |error: sqlx::Error| of_query(format_args!("{} can not be opened", self.path.display()), &error);
         let options = self.options.clone().create_if_missing(create);
+        let options = options.pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
         let lock = lock.clone();
         connection.lock_handle().await.map_err(failed)?.set_rollback_hook(move || drop(lock.clone()));

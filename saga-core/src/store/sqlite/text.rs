@@ -72,6 +72,7 @@ pub(super) fn corrupt(place: &str, value: &str, error: &dyn std::fmt::Display) -
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -29,7 +29,7 @@ pub use self::inbox::{
 };
 pub use self::instances::{a_step_needs_the_expected_version, marks_count_beside_the_steps};
 pub use self::journal::{history_keeps_order_and_every_field, odd_texts_come_back_as_they_were};
-pub use self::outbox::{ids_grow_and_pages_follow_them, settling_twice_is_no_mistake};
+pub use self::outbox::{each_commit_is_told_its_own_ids, ids_grow_and_pages_follow_them, settling_twice_is_no_mistake};
 pub use self::timers::{the_earliest_due_timer_comes_first, timers_are_replaced_and_cancelled};
 pub use self::whole::{
     a_conflict_writes_nothing, a_huge_commit_is_one_commit, a_reopened_store_knows_everything,
@@ -80,6 +80,7 @@ macro_rules! store_conformance {
             backlog_counts_what_waits
             concurrent_commits_lose_nothing
             dead_letters_are_paged_newest_first
+            each_commit_is_told_its_own_ids
             each_endpoint_handles_once
             history_keeps_order_and_every_field
             ids_grow_and_pages_follow_them

@@ -1,5 +1,7 @@
 //! Properties of the outbox.
 
+use futures_util::future::join_all;
+
 use super::StoreFactory;
 use super::sample::{commit, id, outbox};
 use crate::commit::OutboxRow;
@@ -30,6 +32,26 @@ pub async fn ids_grow_and_pages_follow_them(factory: &dyn StoreFactory) -> Resul
     }
     assert_eq!(read, expected);
     assert_eq!(store.outbox(i64::MAX, 3).await?, []);
+    Ok(())
+}
+
+/// Of commits that are made at the same time, each is told the ids of its own rows.
+pub async fn each_commit_is_told_its_own_ids(factory: &dyn StoreFactory) -> Result<(), StoreError> {
+    let store = factory.open().await;
+    let commits = (0..30).map(|n| {
+        let rows = (0..n % 4).map(|_| outbox(id(n))).collect();
+        store.commit(commit(|it| it.outbox = rows))
+    });
+    let mut sent = Vec::new();
+    for (n, ids) in join_all(commits).await.into_iter().enumerate() {
+        let ids = ids?;
+        assert_eq!(ids.len(), n % 4);
+        sent.extend(ids.into_iter().map(|row| (row, id(n))));
+    }
+    sent.sort_unstable();
+    let stored = store.outbox(0, 100).await?;
+    let stored: Vec<_> = stored.into_iter().map(|(row, it)| (row, it.envelope.message_id)).collect();
+    assert_eq!(stored, sent);
     Ok(())
 }
 

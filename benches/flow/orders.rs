@@ -1,0 +1,231 @@
+//! The order service in this process, with a store that tells when a notification is committed.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
+use host::config::{Config, StoreUrl};
+use host::rest::Rest;
+use host::serve::{Parts, Service};
+use order_saga::{NewItem, NewOrder, Notification, Order, ProcessPayment};
+use saga_core::{
+    Backlog, Commit, DeadLetterPage, DeadLetterRow, Envelope, JournalRow, LoadQuery, Loaded, Message, OutboxId,
+    OutboxRow, Store, StoreError, StoredInstance, TimerRow,
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::machine::percentile;
+
+/// How orders come in.
+#[derive(Clone, Copy)]
+pub(crate) enum Entry {
+    /// Straight into the runtime.
+    Runtime,
+    /// Over REST, on connections that are kept.
+    Rest,
+}
+
+/// How many submissions are under way at the same time.
+const SUBMITTERS: usize = 256;
+
+/// A service that runs.
+pub(crate) struct Flow {
+    folder: TempDir,
+    service: Service,
+    seen: Arc<Seen>,
+}
+
+impl Flow {
+    pub(crate) async fn start(payment: Duration) -> Self {
+        Self::start_in(tempfile::tempdir().expect("a temporary folder"), payment).await
+    }
+
+    /// Starts on what a folder holds; the service answers when this returns.
+    pub(crate) async fn start_in(folder: TempDir, payment: Duration) -> Self {
+        let mut config = Config { store: StoreUrl::Sqlite(folder.path().join("orders.db")), ..Config::default() };
+        config.http.listen.set_port(0);
+        config.payment.delay = payment;
+        config.payment.success_rate = 1.0;
+        config.payment.concurrency = 1_000_000;
+        config.expiration.after = Duration::from_secs(24 * 3_600);
+        let seen = Arc::new(Seen::default());
+        let watching = seen.clone();
+        let decorate: host::serve::Decorate =
+            Arc::new(move |inner| Arc::new(Watched { inner, seen: watching.clone() }));
+        let parts = Parts { decorate: Some(decorate), ..Parts::default() };
+        Self { folder, service: Service::start(&config, parts).await.expect("a service"), seen }
+    }
+
+    /// Stops as it should be stopped.
+    pub(crate) async fn stop(self) {
+        self.service.stop();
+        self.service.ended().await.expect("a clean end");
+    }
+
+    /// Stops as a crash would; what is stored stays in the folder.
+    pub(crate) async fn abort(self) -> TempDir {
+        let Self { folder, service, .. } = self;
+        service.crash().await;
+        folder
+    }
+
+    /// How often the store was asked for anything.
+    pub(crate) fn store_calls(&self) -> u64 {
+        self.seen.calls.load(Ordering::Relaxed)
+    }
+
+    /// One order after the other; milliseconds from its submission to its committed notification: p50, p99.
+    pub(crate) async fn alone(&self, orders: usize) -> (f64, f64) {
+        let mut took = Vec::new();
+        for _ in 0..orders {
+            let before = self.seen.notified.load(Ordering::SeqCst);
+            let started = Instant::now();
+            self.submit().await;
+            self.seen.until(|seen| seen.notified.load(Ordering::SeqCst) > before).await;
+            took.push(started.elapsed().as_secs_f64() * 1e3);
+            // What follows the notification, settling, is not to be measured with the next order.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        (percentile(&took, 0.5), percentile(&took, 0.99))
+    }
+
+    /// Orders per second, from the first submission to the last committed notification, never more than `window` of
+    /// them under way.
+    pub(crate) async fn backlog(&self, entry: Entry, orders: usize, window: usize) -> f64 {
+        let before = self.seen.notified.load(Ordering::SeqCst);
+        let rest = Rest::new(self.service.address);
+        let started = Instant::now();
+        let done = |seen: &Seen| seen.notified.load(Ordering::SeqCst) - before;
+        stream::iter(0..orders)
+            .for_each_concurrent(SUBMITTERS, |number| {
+                let rest = rest.clone();
+                async move {
+                    self.seen.until(|seen| number < done(seen) + window).await;
+                    match entry {
+                        Entry::Runtime => self.submit().await,
+                        Entry::Rest => post(&rest).await,
+                    }
+                }
+            })
+            .await;
+        self.seen.until(|seen| done(seen) >= orders).await;
+        orders as f64 / started.elapsed().as_secs_f64()
+    }
+
+    pub(crate) async fn submit_all(&self, orders: usize) {
+        stream::iter(0..orders).for_each_concurrent(SUBMITTERS, |_| self.submit()).await;
+    }
+
+    /// Returns when so many payments were called for.
+    pub(crate) async fn until_waiting(&self, orders: usize) {
+        self.seen.until(|seen| seen.called.load(Ordering::SeqCst) >= orders).await;
+    }
+
+    pub(crate) async fn until_notified(&self, orders: usize) {
+        self.seen.until(|seen| seen.notified.load(Ordering::SeqCst) >= orders).await;
+    }
+
+    async fn submit(&self) {
+        let id = Uuid::now_v7();
+        let item =
+            |product: &str, quantity| NewItem { product_id: product.to_owned(), quantity, price: "43.32".to_owned() };
+        let order = NewOrder { items: vec![item("A1", 2), item("B2", 1)] }.check().expect("a good order");
+        let envelope = Envelope::new(Uuid::now_v7(), &order.submission(id, "local")).for_user("local").correlated(id);
+        self.service.client.submit::<Order>(envelope).await.expect("a place");
+    }
+}
+
+async fn post(rest: &Rest) {
+    let items = json!([
+        { "productId": "A1", "quantity": 2, "price": "43.32" }, { "productId": "B2", "quantity": 1, "price": "43.32" }
+    ]);
+    let answer = rest.post("/api/orders", &json!({ "items": items }).to_string(), &[]).await.expect("an answer");
+    assert_eq!(answer.status, 201, "{:?}", answer.body);
+}
+
+/// What was committed so far.
+#[derive(Default)]
+struct Seen {
+    notified: AtomicUsize,
+    called: AtomicUsize,
+    calls: AtomicU64,
+    changed: Notify,
+}
+
+impl Seen {
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if condition(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// A store that tells what was committed to it.
+struct Watched {
+    inner: Arc<dyn Store>,
+    seen: Arc<Seen>,
+}
+
+#[async_trait]
+impl Store for Watched {
+    async fn load(&self, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
+        self.seen.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.load(query).await
+    }
+    async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError> {
+        self.seen.calls.fetch_add(1, Ordering::Relaxed);
+        let is_notification = |row: &&Arc<dyn saga_core::Row>| (&***row as &dyn Any).is::<Notification>();
+        let notified = commit.rows.iter().filter(is_notification).count();
+        let called = commit.outbox.iter().filter(|row| row.envelope.name() == ProcessPayment::NAME).count();
+        let ids = self.inner.commit(commit).await?;
+        if notified + called > 0 {
+            self.seen.notified.fetch_add(notified, Ordering::SeqCst);
+            self.seen.called.fetch_add(called, Ordering::SeqCst);
+            self.seen.changed.notify_waiters();
+        }
+        Ok(ids)
+    }
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
+        self.seen.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.outbox(after, limit).await
+    }
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+        self.seen.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.due_timers(now, limit).await
+    }
+    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.seen.calls.fetch_add(1, Ordering::Relaxed);
+        self.inner.next_due().await
+    }
+    async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
+        self.inner.instance(saga, id).await
+    }
+    async fn journal(&self, saga: &str, id: Uuid) -> Result<Vec<JournalRow>, StoreError> {
+        self.inner.journal(saga, id).await
+    }
+    async fn dead_letters(&self, page: &DeadLetterPage) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.inner.dead_letters(page).await
+    }
+    async fn dead_letter(&self, id: Uuid) -> Result<Option<DeadLetterRow>, StoreError> {
+        self.inner.dead_letter(id).await
+    }
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.inner.backlog().await
+    }
+    fn writes(&self, row: TypeId) -> bool {
+        self.inner.writes(row)
+    }
+}

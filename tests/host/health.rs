@@ -1,0 +1,73 @@
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use host::config::StoreUrl;
+use sqlx::Connection;
+
+use crate::support::{Host, approved, assert_problem, broken, quick};
+
+#[tokio::test]
+async fn given_a_service_when_asked_then_it_lives_and_is_ready() {
+    let host = Host::start(&quick(), [approved()]).await;
+    let live = host.rest.get("/health/live").await.unwrap();
+    assert_eq!((live.status, live.json::<Value>().unwrap()), (200, json!({ "live": true })));
+    let ready = host.rest.get("/health/ready").await.unwrap();
+    let ok = json!({ "state": "ok" });
+    let expected = json!({ "ready": true, "checks": { "store": ok, "bus": ok, "migrations": ok } });
+    assert_eq!((ready.status, ready.json::<Value>().unwrap()), (200, expected));
+}
+
+#[tokio::test]
+async fn given_a_missing_migration_when_asked_then_the_service_is_not_ready_and_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let mut config = quick();
+    config.store = StoreUrl::Sqlite(path.clone());
+    let host = Host::start(&config, [approved()]).await;
+    let mut database = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 2").execute(&mut database).await.unwrap();
+    let problem = assert_problem(&host.rest.get("/health/ready").await.unwrap(), 503, "unavailable");
+    let reason = "1 migrations are to be applied: run saga-host migrate";
+    let expected = json!({
+        "store": { "state": "ok" },
+        "bus": { "state": "ok" },
+        "migrations": { "state": "failed", "reason": reason },
+    });
+    assert_eq!((&problem["ready"], &problem["checks"]), (&json!(false), &expected));
+    assert_eq!(host.rest.get("/health/live").await.unwrap().status, 200, "it lives all the same");
+}
+
+fn samples(text: &str) -> HashMap<String, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines
+        .map(|line| line.rsplit_once(' ').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn given_orders_when_scraped_then_the_metrics_tell_of_them() {
+    let host = Host::start(&quick(), [approved(), broken()]).await;
+    let first = host.order().await;
+    host.until_notified(&first["id"], "completed").await;
+    host.order().await;
+    host.until_dead_letter().await;
+    let answer = host.rest.get("/metrics").await.unwrap();
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    let text = answer.text();
+    let samples = samples(&text);
+    assert!((samples[r#"orders{status="completed"}"#] - 1.0).abs() < f64::EPSILON, "{text}");
+    assert!((samples[r#"orders{status="processing"}"#] - 1.0).abs() < f64::EPSILON, "{text}");
+    assert!((samples["saga_dead_letters"] - 1.0).abs() < f64::EPSILON, "{text}");
+    assert!((samples["saga_store_up"] - 1.0).abs() < f64::EPSILON, "{text}");
+    for name in ["saga_outbox_rows", "saga_outbox_lag_seconds", "saga_timers", "saga_timer_lag_seconds"] {
+        assert!(samples[name] >= 0.0, "{name}");
+    }
+    // The counters are the process's: other tests count on them as well.
+    assert!(samples[r#"saga_messages_handled_total{endpoint="order-saga",outcome="moved"}"#] >= 3.0, "{text}");
+    assert!(samples[r#"saga_messages_faulted_total{endpoint="order-payment"}"#] >= 1.0, "{text}");
+    assert!(samples[r#"saga_batch_size_count{endpoint="order-saga"}"#] >= 1.0, "{text}");
+    assert!(samples["saga_commit_seconds_count"] >= 1.0, "{text}");
+    assert!(samples[r#"saga_handler_seconds_count{endpoint="order-payment"}"#] >= 2.0, "{text}");
+}

@@ -1,0 +1,113 @@
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::{Host, approved, quick};
+
+async fn spec() -> Value {
+    let host = Host::start(&quick(), [approved()]).await;
+    let answer = host.rest.get("/openapi.json").await.unwrap();
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    answer.json().unwrap()
+}
+
+fn operations(spec: &Value) -> Vec<(String, &Value)> {
+    let paths = spec["paths"].as_object().unwrap().iter();
+    paths
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().iter().map(move |(method, it)| (format!("{method} {path}"), it))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn given_the_description_when_read_then_every_route_is_in_it() {
+    let spec = spec().await;
+    assert_eq!(spec["openapi"], "3.0.0");
+    let routes: BTreeSet<String> = operations(&spec).into_iter().map(|(route, _)| route).collect();
+    let expected = [
+        "post /api/orders",
+        "get /api/orders",
+        "get /api/orders/{id}",
+        "get /api/orders/{id}/history",
+        "get /api/orders/{id}/notifications",
+        "get /api/dead-letters",
+        "get /api/dead-letters/{id}",
+        "post /api/dead-letters/{id}/redrive",
+        "get /health/live",
+        "get /health/ready",
+        "get /metrics",
+    ];
+    assert_eq!(routes, expected.map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn given_the_description_when_read_then_every_reference_leads_somewhere_and_every_error_is_a_problem() {
+    let spec = spec().await;
+    let mut references = Vec::new();
+    collect(&spec, &mut references);
+    assert!(!references.is_empty());
+    for reference in references {
+        assert!(spec.pointer(reference.strip_prefix('#').unwrap()).is_some(), "{reference}");
+    }
+    let mut ids = BTreeSet::new();
+    for (route, operation) in operations(&spec) {
+        assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{route} has an id of its own");
+        assert!(operation["summary"].as_str().is_some(), "{route} says what it does");
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            if status.starts_with(['4', '5']) {
+                let content = response["content"].as_object().unwrap();
+                assert_eq!(content.keys().collect::<Vec<_>>(), ["application/problem+json"], "{route} {status}");
+            }
+        }
+        let open = route.contains("/health/") || route.contains("/metrics");
+        assert_eq!(operation["security"].is_null(), open, "{route}");
+    }
+}
+
+#[tokio::test]
+async fn given_the_description_when_read_then_a_submission_is_described() {
+    let spec = spec().await;
+    let submit = &spec["paths"]["/api/orders"]["post"];
+    let statuses: BTreeSet<_> = submit["responses"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(statuses, ["200", "201", "400", "401", "413", "415", "422", "500", "503"].into());
+    assert_eq!(submit["parameters"][0]["name"], "Idempotency-Key");
+    assert_eq!(submit["parameters"][0]["required"], false);
+    assert!(
+        submit["responses"]["201"]["headers"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .any(|name| name.eq_ignore_ascii_case("location"))
+    );
+    let body = &submit["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+    assert_eq!(body, "#/components/schemas/OrderRequest");
+    assert_eq!(spec["components"]["schemas"]["ItemRequest"]["properties"]["price"]["type"], "string");
+}
+
+#[tokio::test]
+async fn given_the_page_when_opened_then_it_needs_no_internet() {
+    let host = Host::start(&quick(), [approved()]).await;
+    let answer = host.rest.get("/docs").await.unwrap();
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let page = answer.text();
+    assert!(page.contains("SwaggerUIBundle"));
+    for loads in ["<script src", "<link ", "@import", "@font-face"] {
+        assert!(!page.contains(loads), "{loads}");
+    }
+}
+
+fn collect(value: &Value, references: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member {
+                    Value::String(reference) if name == "$ref" => references.push(reference.clone()),
+                    member => collect(member, references),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, references)),
+        _ => {}
+    }
+}

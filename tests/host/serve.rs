@@ -1,0 +1,124 @@
+//! Starting, stopping, and going on.
+
+use std::time::Duration;
+
+use host::config::StoreUrl;
+use host::rest::Rest;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{Host, PATIENCE, Served, approved, program, quick, small};
+
+#[tokio::test]
+async fn given_a_request_in_hand_when_stopped_then_it_is_answered_and_no_more_are_taken() {
+    let host = Host::start(&quick(), [approved()]).await;
+    let address = host.service.address;
+    let body = small().to_string();
+    let head = format!(
+        "POST /api/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut buffer = vec![0; 4096];
+    // The server asks for the body: the handler has the request in hand.
+    let read = stream.read(&mut buffer).await.unwrap();
+    assert!(buffer[..read].starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&buffer[..read]));
+    host.service.stop();
+    let refused = async {
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("new connections are refused");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 201"), "{}", String::from_utf8_lossy(&answer));
+    tokio::time::timeout(PATIENCE, host.stopped()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn given_a_payment_under_way_when_stopped_then_it_ends_within_the_limit_and_goes_on_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = quick();
+    config.store = StoreUrl::Sqlite(folder.path().join("orders.db"));
+    config.payment.delay = Duration::from_secs(3600);
+    config.drain = Duration::from_millis(400);
+    let host = Host::start(&config, [approved()]).await;
+    let order = host.order().await;
+    tokio::time::timeout(PATIENCE, host.stopped()).await.expect("within the limit").unwrap();
+
+    config.payment.delay = Duration::ZERO;
+    let host = Host::start(&config, [approved()]).await;
+    host.until_notified(&order["id"], "completed").await;
+    host.stopped().await.unwrap();
+}
+
+#[tokio::test]
+async fn given_a_taken_address_when_started_then_the_error_names_it() {
+    let host = Host::start(&quick(), [approved()]).await;
+    let mut config = quick();
+    config.http.listen = host.service.address;
+    let error = host::serve::Service::start(&config, host::serve::Parts::default()).await.err().unwrap();
+    assert!(
+        format!("{error:#}").starts_with(&format!("http.listen {} can not be listened on", host.service.address)),
+        "{error:#}"
+    );
+}
+
+fn stored(folder: &tempfile::TempDir) -> String {
+    format!("sqlite://{}/data/orders.db", folder.path().display())
+}
+
+async fn submit(rest: &Rest) -> String {
+    let answer = rest.post("/api/orders", &small().to_string(), &[]).await.unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.json::<Value>().unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn given_a_signal_when_serving_then_the_process_ends_well() {
+    for signal in ["-TERM", "-INT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut served = Served::start(program(&["serve"]).env("SAGA__STORE__URL", stored(&folder)));
+        submit(&served.rest).await;
+        served.signal(signal);
+        served.line("stopped");
+        assert_eq!(served.exit_code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn given_a_second_signal_when_stopping_then_the_process_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program(&["serve"]);
+    command
+        .env("SAGA__STORE__URL", stored(&folder))
+        .env("SAGA__PAYMENT__DELAY", "1h")
+        .env("SAGA__SHUTDOWN__DRAIN", "1h");
+    let mut served = Served::start(&mut command);
+    submit(&served.rest).await;
+    served.signal("-TERM");
+    served.line("stopping");
+    served.signal("-TERM");
+    served.line("a second signal");
+    assert_eq!(served.exit_code(), Some(143));
+}
+
+#[tokio::test]
+async fn given_a_process_that_was_killed_when_started_again_then_the_order_completes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = program(&["serve"]);
+    command.env("SAGA__STORE__URL", stored(&folder)).env("SAGA__PAYMENT__DELAY", "1h");
+    let served = Served::start(&mut command);
+    let id = submit(&served.rest).await;
+    served.signal("-KILL");
+    assert_eq!(served.exit_code(), None);
+
+    let mut config = quick();
+    config.store = StoreUrl::Sqlite(folder.path().join("data/orders.db"));
+    let host = Host::start(&config, [approved()]).await;
+    host.until_notified(&Value::String(id), "completed").await;
+}
