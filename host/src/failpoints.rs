@@ -75,7 +75,7 @@ impl FailsFirst {
 #[async_trait]
 impl PaymentGateway for FailsFirst {
     async fn charge(&self, payment: &ProcessPayment, idempotency_key: Uuid) -> Result<Decision, Failure> {
-        let chosen = idempotency_key.as_u128() % self.one_in == 0;
+        let chosen = idempotency_key.as_u128().is_multiple_of(self.one_in);
         if chosen && self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(idempotency_key) {
             return Err(Failure::retry("the gateway was made to fail"));
         }
