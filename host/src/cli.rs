@@ -141,7 +141,7 @@ impl Cli {
 
 async fn serve(config: &Config) -> Result<(), Failed> {
     telemetry::start_logging(&config.log)?;
-    let parts = Parts { probe: probe()?, ..Parts::default() };
+    let parts = parts(config)?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT can not be heard")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM can not be heard")?;
     let service = Service::start(config, parts).await?;
@@ -161,16 +161,23 @@ async fn serve(config: &Config) -> Result<(), Failed> {
 }
 
 #[cfg(feature = "failpoints")]
-fn probe() -> Result<Option<std::sync::Arc<dyn saga_core::Probe>>, Failed> {
-    use crate::failpoints::{KillAt, VARIABLE};
-    let Ok(text) = std::env::var(VARIABLE) else { return Ok(None) };
-    let kill = KillAt::parse(&text).map_err(|error| Failed::Usage(error.to_string()))?;
-    Ok(Some(std::sync::Arc::new(kill)))
+fn parts(config: &Config) -> Result<Parts, Failed> {
+    use crate::failpoints::{FAILING_PAYMENTS, FailsFirst, KillAt, VARIABLE};
+    let usage = |error: anyhow::Error| Failed::Usage(error.to_string());
+    let mut parts = Parts::default();
+    if let Ok(text) = std::env::var(VARIABLE) {
+        parts.probe = Some(std::sync::Arc::new(KillAt::parse(&text).map_err(usage)?));
+    }
+    if let Ok(text) = std::env::var(FAILING_PAYMENTS) {
+        let gateway = FailsFirst::parse(&text, crate::serve::by_chance(config)?).map_err(usage)?;
+        parts.gateway = Some(std::sync::Arc::new(gateway));
+    }
+    Ok(parts)
 }
 
 #[cfg(not(feature = "failpoints"))]
-fn probe() -> Result<Option<std::sync::Arc<dyn saga_core::Probe>>, Failed> {
-    Ok(None)
+fn parts(_: &Config) -> Result<Parts, Failed> {
+    Ok(Parts::default())
 }
 
 async fn migrate(config: &Config) -> Result<(), Failed> {

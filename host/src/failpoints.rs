@@ -1,10 +1,14 @@
-//! Kills the own process at a named point: for crash tests, never in a build that serves.
+//! Kills the own process at a named point, and makes payments fail: for crash tests, never in a build that serves.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use async_trait::async_trait;
-use saga_core::{Point, Probe};
+use order_saga::{Decision, PaymentGateway, ProcessPayment, RefundPayment};
+use saga_core::{Failure, Point, Probe};
+use uuid::Uuid;
 
 /// The variable that says where: `P4:17` is the seventeenth time that P4 is reached.
 pub const VARIABLE: &str = "SAGA_FAILPOINT";
@@ -42,5 +46,43 @@ impl Probe for KillAt {
         let kill = std::process::Command::new("kill").args(["-9", &std::process::id().to_string()]).status();
         tracing::error!(?kill, "the process could not be killed");
         std::process::abort();
+    }
+}
+
+/// The variable that makes payments fail: `3` is one in three.
+pub const FAILING_PAYMENTS: &str = "SAGA_FAILING_PAYMENTS";
+
+/// A gateway that fails the first call for one payment in so many, in each process anew; a retry succeeds. So there
+/// are retries, and timers, to crash at.
+pub struct FailsFirst {
+    inner: Arc<dyn PaymentGateway>,
+    one_in: u128,
+    failed: Mutex<HashSet<Uuid>>,
+}
+
+impl FailsFirst {
+    /// Reads `3`.
+    ///
+    /// # Errors
+    /// When it is nothing of the kind.
+    pub fn parse(text: &str, inner: Arc<dyn PaymentGateway>) -> anyhow::Result<Self> {
+        let one_in = text.parse().ok().filter(|one_in| *one_in > 0);
+        let one_in = one_in.with_context(|| format!("{FAILING_PAYMENTS} = {text:?}: expected a number from 1"))?;
+        Ok(Self { inner, one_in, failed: Mutex::default() })
+    }
+}
+
+#[async_trait]
+impl PaymentGateway for FailsFirst {
+    async fn charge(&self, payment: &ProcessPayment, idempotency_key: Uuid) -> Result<Decision, Failure> {
+        let chosen = idempotency_key.as_u128().is_multiple_of(self.one_in);
+        if chosen && self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(idempotency_key) {
+            return Err(Failure::retry("the gateway was made to fail"));
+        }
+        self.inner.charge(payment, idempotency_key).await
+    }
+
+    async fn refund(&self, refund: &RefundPayment, idempotency_key: Uuid) -> Result<(), Failure> {
+        self.inner.refund(refund, idempotency_key).await
     }
 }

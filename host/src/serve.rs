@@ -123,15 +123,8 @@ fn runtime(config: &Config, parts: &Parts, opened: &Opened, clock: Arc<dyn Clock
     let bus: Arc<dyn Bus> = match config.bus {
         BusUrl::Embedded => Arc::new(EmbeddedBus::new()),
     };
-    let rate = SuccessRate::new(config.payment.success_rate)?;
-    let by_chance = || -> Arc<dyn PaymentGateway> {
-        Arc::new(match config.payment.seed {
-            Some(seed) => RandomGateway::seeded(rate, seed),
-            None => RandomGateway::new(rate),
-        })
-    };
     let process = OrderProcess {
-        gateway: parts.gateway.clone().unwrap_or_else(by_chance),
+        gateway: parts.gateway.clone().map_or_else(|| by_chance(config), Ok)?,
         mailer: parts.mailer.clone().unwrap_or_else(|| Arc::new(LogMailer)),
         payment_delay: config.payment.delay,
         payment_concurrency: config.payment.concurrency,
@@ -142,6 +135,18 @@ fn runtime(config: &Config, parts: &Parts, opened: &Opened, clock: Arc<dyn Clock
         builder = builder.probe(probe.clone());
     }
     process.register(builder).build().context("the runtime can not be built")
+}
+
+/// The gateway that decides by chance, as the configuration says.
+///
+/// # Errors
+/// When the success rate is none.
+pub(crate) fn by_chance(config: &Config) -> anyhow::Result<Arc<dyn PaymentGateway>> {
+    let rate = SuccessRate::new(config.payment.success_rate)?;
+    Ok(Arc::new(match config.payment.seed {
+        Some(seed) => RandomGateway::seeded(rate, seed),
+        None => RandomGateway::new(rate),
+    }))
 }
 
 /// How a shutdown's time is shared: at the most half of it for requests in hand, at the most three eighths for messages

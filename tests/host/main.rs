@@ -10,6 +10,8 @@ mod dead_letters;
 mod failpoints;
 mod health;
 mod history;
+#[cfg(feature = "failpoints")]
+mod kill;
 mod openapi;
 mod orders;
 mod serve;

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,18 +176,24 @@ type Lines = std::io::Lines<BufReader<ChildStderr>>;
 impl Served {
     /// Starts it on any port, and waits until it says that it is ready.
     pub fn start(command: &mut Command) -> Self {
+        Self::try_start(command).unwrap_or_else(|status| panic!("the program ended before it was ready: {status}"))
+    }
+
+    /// As [`Served::start`]; an error if it ended before it was ready.
+    pub fn try_start(command: &mut Command) -> Result<Self, ExitStatus> {
         command.env("SAGA__HTTP__LISTEN", "127.0.0.1:0").env("SAGA__LOG__FORMAT", "json");
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = Vec::new();
-        let ready = next_line(&mut lines, &mut log, "ready on ");
+        let Some(ready) = next_line(&mut lines, &mut log, "ready on ") else { return Err(child.wait().unwrap()) };
         let address = ready["address"].as_str().unwrap().parse().unwrap();
-        Self { child, lines, log, rest: Rest::new(address) }
+        Ok(Self { child, lines, log, rest: Rest::new(address) })
     }
 
     /// Reads its log up to a line whose message begins so.
     pub fn line(&mut self, begins: &str) -> Value {
-        next_line(&mut self.lines, &mut self.log, begins)
+        let line = next_line(&mut self.lines, &mut self.log, begins);
+        line.unwrap_or_else(|| panic!("the program ended without saying {begins:?}"))
     }
 
     pub fn signal(&self, name: &str) {
@@ -197,25 +203,39 @@ impl Served {
 
     /// Everything that it logs, from its start to its end.
     pub fn whole_log(mut self) -> String {
-        self.log.extend(self.lines.map(Result::unwrap));
+        self.log.extend(self.lines.by_ref().map(Result::unwrap));
         assert!(self.child.wait().unwrap().success());
         self.log.join("\n")
     }
 
     /// Waits until it has ended, and answers with its exit code.
-    pub fn exit_code(mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+    pub fn exit_code(self) -> Option<i32> {
+        self.ended().code()
+    }
+
+    /// Waits until it has ended.
+    pub fn ended(mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 }
 
-fn next_line(lines: &mut Lines, log: &mut Vec<String>, begins: &str) -> Value {
+/// A test that fails leaves no program behind.
+impl Drop for Served {
+    fn drop(&mut self) {
+        // One that has ended can not be killed any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn next_line(lines: &mut Lines, log: &mut Vec<String>, begins: &str) -> Option<Value> {
     for line in lines {
         let line = line.unwrap();
         let value: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("no line of the log: {line}"));
         log.push(line);
         if value["message"].as_str().is_some_and(|message| message.starts_with(begins)) {
-            return value;
+            return Some(value);
         }
     }
-    panic!("the program ended without saying {begins:?}");
+    None
 }

@@ -3,13 +3,16 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
 
 mod activities;
+mod crash;
 mod expiry;
 mod explore;
 mod fixture;
+mod flow;
 mod gateway;
 mod messages;
 mod notifier;
 mod order;
 mod process;
+mod shop;
 mod store;
 mod submission;

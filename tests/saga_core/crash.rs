@@ -1,47 +1,11 @@
 //! A crash at each named point, each time it is reached: the end is the same as without.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
-use saga_core::testkit::Harness;
-use saga_core::{JournalOutcome, MemoryStore, Point, Probe};
+use saga_core::testkit::{CrashAt, Harness};
+use saga_core::{JournalOutcome, MemoryStore, Point};
 
 use crate::lamp::{Electrician, Job, LAMP, Lamp, Lit, Pushed, WARNING, Watcher, house};
-
-/// Stops everything that comes to a point for the `nth` time or later, as a crash there would, until it is disarmed.
-pub struct CrashAt {
-    point: Point,
-    nth: usize,
-    reached: AtomicUsize,
-    disarmed: AtomicUsize,
-}
-
-impl CrashAt {
-    pub fn new(point: Point, nth: usize) -> Arc<Self> {
-        Arc::new(Self { point, nth, reached: AtomicUsize::new(0), disarmed: AtomicUsize::new(0) })
-    }
-
-    pub fn crashed(&self) -> bool {
-        self.reached.load(Ordering::SeqCst) >= self.nth
-    }
-
-    pub fn disarm(&self) {
-        self.disarmed.store(1, Ordering::SeqCst);
-    }
-}
-
-#[async_trait]
-impl Probe for CrashAt {
-    async fn reached(&self, point: Point) {
-        let armed = self.disarmed.load(Ordering::SeqCst) == 0;
-        if armed
-            && (self.crashed() || point == self.point && self.reached.fetch_add(1, Ordering::SeqCst) + 1 >= self.nth)
-        {
-            std::future::pending::<()>().await;
-        }
-    }
-}
 
 /// What an observer sees in the end. Attempts at activities may be more after a crash; nothing else may differ.
 fn end(harness: &Harness) -> impl PartialEq + std::fmt::Debug + use<> {

@@ -1,9 +1,13 @@
 //! The runtime: what it promises, on the memory adapters under a manual clock.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use saga_core::{Envelope, JournalOutcome, Point, RedriveError, Saga, SubmitError, Submitted};
+use async_trait::async_trait;
+use saga_core::{
+    Activity, Envelope, JournalOutcome, Point, Probe, RedriveError, RetryPolicy, Saga, SubmitError, Submitted,
+};
 use uuid::Uuid;
 
 use crate::lamp::{
@@ -254,4 +258,45 @@ fn every_point_has_a_name_of_its_own() {
     let names: std::collections::BTreeSet<_> = Point::ALL.iter().map(|point| point.name()).collect();
     assert_eq!(names.len(), Point::ALL.len());
     assert!(Point::ALL.iter().all(|point| Point::from_name(point.name()) == Some(*point)));
+}
+
+/// Keeps a loop busy after its acknowledgement, while the others go on.
+struct SlowAfterAcknowledgement;
+
+#[async_trait]
+impl Probe for SlowAfterAcknowledgement {
+    async fn reached(&self, point: Point) {
+        for _ in 0..if point == Point::Acknowledged { 100 } else { 0 } {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[test]
+fn given_a_retry_that_is_due_at_once_when_it_overtakes_the_end_of_the_first_attempt_then_it_is_not_taken_for_it() {
+    let electrician = Electrician::default();
+    electrician.script.lock().unwrap().extend((0..4).map(|_| Job::Fail));
+    let retry = RetryPolicy { initial: Duration::ZERO, ..RetryPolicy::default() };
+    let probe = Arc::new(SlowAfterAcknowledgement);
+    let house = house(&electrician, &Watcher::default());
+    let mut harness = house.with(move |runtime| runtime.retry(retry).probe(probe.clone())).start();
+    harness.submit::<Lamp>(&Pushed::of(LAMP)).unwrap();
+    assert_eq!(harness.state::<Lamp>(LAMP).as_deref(), Some("Broken"), "every attempt was made");
+    let dead = harness.dead_letters();
+    assert_eq!((dead.len(), dead[0].attempts), (1, 4));
+}
+
+#[test]
+fn given_two_attempts_that_a_crash_has_left_when_they_end_together_then_one_answer_is_given() {
+    let electrician = Electrician { takes: SECOND, ..Electrician::default() };
+    let mut harness = house(&electrician, &Watcher::default()).start();
+    harness.submit::<Lamp>(&Pushed::of(LAMP)).unwrap();
+    let wire = Envelope::new(Uuid::from_u128(9), &Wire::of(LAMP));
+    harness.send_envelope(Wire::ENDPOINT, wire.clone());
+    harness.send_envelope(Wire::ENDPOINT, wire.with_attempt(2));
+    harness.advance(MINUTE);
+    let keys = electrician.keys.lock().unwrap().clone();
+    assert_eq!(keys.iter().filter(|key| **key == wire.message_id).count(), 2, "both were made");
+    assert_eq!(harness.published::<Wired>().len(), 1, "and one of them answered");
+    assert_eq!(harness.backlog().outbox, 0);
 }

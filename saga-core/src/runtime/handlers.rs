@@ -43,15 +43,15 @@ struct Completion {
     _permit: OwnedSemaphorePermit,
 }
 
-/// The attempts that are being handled now.
+/// The attempts that are being made now.
 type Running = Arc<Mutex<HashSet<Attempt>>>;
 
-/// One attempt at a message: its id, which attempt, and after how many redrives. The next attempt may come while the
-/// one before, whose failure is stored, is not put away yet: it is no duplicate of that one.
+/// One attempt at a message: its id, how often it was redriven, and the number of the attempt. The id alone is not
+/// enough: a retry or a redrive may come while the attempt whose failure caused it is still being put away.
 type Attempt = (Uuid, u32, u32);
 
 fn attempt_of(envelope: &Envelope) -> Attempt {
-    (envelope.message_id, envelope.attempt(), envelope.redrives())
+    (envelope.message_id, envelope.redrives(), envelope.attempt())
 }
 
 impl HandlerEndpoint {
@@ -104,7 +104,7 @@ impl HandlerEndpoint {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Acknowledges what was handled before, or is being handled now: whoever handles it answers for it.
+    /// Acknowledges what was handled before, and an attempt that is being made now: whoever makes it answers for it.
     async fn only_new(&self, batch: Vec<Delivery>, running: &Running) -> Vec<Delivery> {
         let ids: Vec<Uuid> = batch.iter().map(|it| it.envelope.message_id).collect();
         let handled = loop {
@@ -173,16 +173,18 @@ impl HandlerEndpoint {
         let mut batch = Vec::new();
         while completions.recv_many(&mut batch, BATCH).await > 0 {
             metrics::histogram!("saga_batch_size", "endpoint" => self.name).record(batch.len() as f64);
-            // A late copy of one attempt and the next attempt may return together: a commit takes each message once.
-            let mut seen = HashSet::new();
-            let mut repeated: Vec<_> = batch.extract_if(.., |it| !seen.insert(it.envelope.message_id)).collect();
-            self.settle(&mut batch).await;
-            for it in &mut repeated {
-                self.settle(std::slice::from_mut(it)).await;
-            }
-            let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            for it in batch.drain(..).chain(repeated) {
-                running.remove(&attempt_of(&it.envelope));
+            while !batch.is_empty() {
+                // Two attempts at one message, which a crash may leave, must not meet in one commit: the second finds
+                // what the first has written.
+                let mut ids = HashSet::new();
+                let (mut now, later): (Vec<_>, _) =
+                    batch.drain(..).partition(|it: &Completion| ids.insert(it.envelope.message_id));
+                batch = later;
+                self.settle(&mut now).await;
+                let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
+                for it in now {
+                    running.remove(&attempt_of(&it.envelope));
+                }
             }
         }
     }
