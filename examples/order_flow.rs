@@ -53,7 +53,7 @@ pub async fn story() -> Outcome<String> {
     let mut story = String::new();
     // The message id is the idempotency key: the second submission changes nothing.
     for _ in 0..2 {
-        writeln!(story, "submitted: {:?}", client.submit::<Order>(submission.clone()).await?)?;
+        writeln!(story, "submitted: {:?}", client.submit::<Order>(submission.clone()).await?.outcome())?;
     }
     let mail = mails.recv().await.ok_or("the runtime has ended")?;
     writeln!(story, "mail to {}: paid {}", mail.user_id, mail.total)?;

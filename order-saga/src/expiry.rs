@@ -157,7 +157,7 @@ impl Tick {
     /// Counts one result; what says that the tick can not go on is given back.
     fn count(&mut self, overdue: &Overdue, result: Result<Submitted, SubmitError>) -> Option<SubmitError> {
         match result {
-            Ok(Submitted::Handled(_)) => self.handled += 1,
+            Ok(Submitted::Handled { .. }) => self.handled += 1,
             Ok(Submitted::Duplicate) => self.duplicates += 1,
             Err(SubmitError::Refused(error)) => {
                 self.refused += 1;

@@ -2,7 +2,7 @@
 
 use OrderEvent::*;
 use OrderState::*;
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use saga_core::{Correlation, Ctx, Effects, Rule, Saga, defer, events, ignore, reject, states};
 use serde::{Deserialize, Serialize};
@@ -99,19 +99,9 @@ pub struct Order {
 }
 
 fn submit(order: &mut Order, event: &OrderSubmitted, ctx: &Ctx<'_>) -> Effects<Order> {
-    let now = ctx.now.trunc_subsecs(6);
+    let now = ctx.now;
     *order = Order { user_id: event.user_id.clone(), total: event.total, changed_at: now, payment: Payment::Open };
-    let row = StoredOrder {
-        id: ctx.correlation_id,
-        user_id: event.user_id.clone(),
-        status: OrderStatus::Pending,
-        total: event.total,
-        items: event.items.clone(),
-        submission_id: ctx.message_id,
-        fingerprint: event.fingerprint.clone(),
-        created_at: now,
-        updated_at: now,
-    };
+    let row = StoredOrder::submitted(event, ctx.message_id, now);
     let created = OrderCreated { order_id: ctx.correlation_id, user_id: event.user_id.clone(), total: event.total };
     Effects::none().write(OrderRow::Submitted(row)).publish(created)
 }
@@ -171,10 +161,9 @@ impl Order {
         })
     }
 
-    /// The status changes now: in the saga's data and, in the same transaction, in `orders`. Microseconds are what a
-    /// database keeps, and both must say the same.
+    /// The status changes now: in the saga's data and, in the same transaction, in `orders`.
     fn change(&mut self, status: OrderStatus, ctx: &Ctx<'_>) -> Effects<Self> {
-        self.changed_at = ctx.now.trunc_subsecs(6);
+        self.changed_at = ctx.now;
         Effects::none().write(OrderRow::Status { id: ctx.correlation_id, status, at: self.changed_at })
     }
 }

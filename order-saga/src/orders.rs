@@ -6,6 +6,8 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::messages::OrderSubmitted;
+
 /// Where an order stands, as its user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -73,6 +75,23 @@ pub struct StoredOrder {
     pub created_at: DateTime<Utc>,
     /// When its status changed last.
     pub updated_at: DateTime<Utc>,
+}
+
+impl StoredOrder {
+    /// A new order, as the saga writes it when its submission is committed at `at`.
+    pub fn submitted(event: &OrderSubmitted, submission_id: Uuid, at: DateTime<Utc>) -> Self {
+        Self {
+            id: event.order_id,
+            user_id: event.user_id.clone(),
+            status: OrderStatus::Pending,
+            total: event.total,
+            items: event.items.clone(),
+            submission_id,
+            fingerprint: event.fingerprint.clone(),
+            created_at: at,
+            updated_at: at,
+        }
+    }
 }
 
 /// What a notification tells.

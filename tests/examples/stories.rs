@@ -47,7 +47,7 @@ async fn order_flow() {
     let story = order_flow::story().await.unwrap();
     let steps =
         ["Orders:OrderSubmitted", "→ Pending", "→ Processing", "causes a row, Orders:ProcessPayment", "→ Completed"];
-    tells(&story, &["submitted: Handled(Moved)", "submitted: Duplicate", "mail to ada: paid 99.80", "is completed"]);
+    tells(&story, &["submitted: Some(Moved)", "submitted: None", "mail to ada: paid 99.80", "is completed"]);
     tells(&story, &steps);
     tells(&story, &["notified: completed, paid 99.80; mail sent"]);
     assert_eq!(story.matches("notified").count(), 1, "{story}");

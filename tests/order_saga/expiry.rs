@@ -38,7 +38,7 @@ impl OverdueSink for Sink {
             return Ok(Submitted::Duplicate);
         }
         taken.push(overdue);
-        Ok(Submitted::Handled(JournalOutcome::Moved))
+        Ok(Submitted::Handled { outcome: JournalOutcome::Moved, at: DateTime::UNIX_EPOCH })
     }
 }
 

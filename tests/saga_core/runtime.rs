@@ -26,7 +26,7 @@ fn given_a_push_when_all_goes_well_then_the_lamp_shines_and_the_watcher_knows() 
     let (electrician, watcher) = (Electrician::default(), Watcher::default());
     let mut harness = house(&electrician, &watcher).start();
     let submitted = harness.submit::<Lamp>(&Pushed::of(LAMP));
-    assert_eq!(submitted.unwrap(), Submitted::Handled(JournalOutcome::Moved));
+    assert_eq!(submitted.unwrap().outcome(), Some(JournalOutcome::Moved));
     assert_eq!(harness.state::<Lamp>(LAMP).as_deref(), Some("Shining"));
     assert_eq!(harness.called::<Wire>(), [Wire::of(LAMP)]);
     assert_eq!(harness.published::<Lit>(), [Lit::of(LAMP)]);

@@ -253,7 +253,7 @@ impl OrdersApi {
 }
 
 impl OrdersApi {
-    /// Brings an order to the saga, and answers with it as it was stored.
+    /// Brings an order to the saga, and answers with it as it was stored: read back only if it was stored before.
     async fn bring(&self, message_id: Uuid, user: &str, order: CheckedOrder) -> Result<Submission, Problem> {
         let state = &self.0;
         let now = state.now();
@@ -267,15 +267,12 @@ impl OrdersApi {
         })?;
         state.reached(Point::Submitted).await;
         let stored = match submitted {
-            Submitted::Handled(_) => {
-                state.orders.order(order_id).await.map_err(|error| Problem::unavailable(&error))?
-            }
+            Submitted::Handled { at, .. } => StoredOrder::submitted(&message, message_id, at),
             Submitted::Duplicate => {
                 let stored = self.submitted(message_id).await?;
                 return repeated(stored.ok_or_else(|| lost(message_id))?, &fingerprint);
             }
         };
-        let stored = stored.ok_or_else(|| lost(message_id))?;
         let location = location(stored.id);
         Ok(Submission::Created(Json(stored.into()), location))
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -25,9 +26,24 @@ pub struct Client {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
     /// It was handled now.
-    Handled(JournalOutcome),
+    Handled {
+        /// What happened to it.
+        outcome: JournalOutcome,
+        /// The time of its commit, which is the handlers' `now`.
+        at: DateTime<Utc>,
+    },
     /// A message of that id was handled before; nothing changed.
     Duplicate,
+}
+
+impl Submitted {
+    /// What happened to it now; `None`: it was handled before.
+    pub fn outcome(&self) -> Option<JournalOutcome> {
+        match self {
+            Self::Handled { outcome, .. } => Some(*outcome),
+            Self::Duplicate => None,
+        }
+    }
 }
 
 /// Why a submission was not taken. Nothing of it is stored.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -101,7 +102,7 @@ impl<S: Saga> SagaEndpoint<S> {
         Box::pin(async move {
             loop {
                 match self.attempt(batch).await {
-                    Ok(fates) => return self.done(batch, fates).await,
+                    Ok((fates, at)) => return self.done(batch, fates, at).await,
                     Err(StoreError::Conflict(reason)) => {
                         tracing::debug!(saga = S::NAME, reason, "conflict; the batch is repeated");
                         tokio::task::yield_now().await;
@@ -126,7 +127,7 @@ impl<S: Saga> SagaEndpoint<S> {
         })
     }
 
-    async fn attempt(&self, batch: &[Item]) -> Result<Vec<Fate>, StoreError> {
+    async fn attempt(&self, batch: &[Item]) -> Result<(Vec<Fate>, DateTime<Utc>), StoreError> {
         let messages: Vec<Uuid> = batch.iter().map(|item| item.envelope.message_id).collect();
         let mut instances: Vec<Uuid> = batch.iter().filter_map(|item| item.event.as_ref().ok()).map(|e| e.id).collect();
         instances.sort_unstable();
@@ -134,9 +135,9 @@ impl<S: Saga> SagaEndpoint<S> {
         let query = LoadQuery { endpoint: S::ENDPOINT, messages: &messages, saga: S::NAME, instances: &instances };
         let loaded = self.core.load(query).await?;
         let mut commit = Commit::new(self.core.clock.now());
-        let fates = self.step(batch, loaded, &mut commit);
+        let (fates, at) = (self.step(batch, loaded, &mut commit), commit.at);
         self.core.commit(commit).await?;
-        Ok(fates)
+        Ok((fates, at))
     }
 
     fn step(&self, batch: &[Item], loaded: Loaded, commit: &mut Commit) -> Vec<Fate> {
@@ -184,7 +185,7 @@ impl<S: Saga> SagaEndpoint<S> {
     }
 
     /// Tells everybody who waits for these messages.
-    async fn done(&self, batch: &mut [Item], fates: Vec<Fate>) {
+    async fn done(&self, batch: &mut [Item], fates: Vec<Fate>, at: DateTime<Utc>) {
         let mut receipts = Vec::new();
         for (item, fate) in batch.iter_mut().zip(fates) {
             match &mut item.origin {
@@ -197,7 +198,7 @@ impl<S: Saga> SagaEndpoint<S> {
                 Origin::Caller(reply) => {
                     if let Some(reply) = reply.take() {
                         // A caller who has stopped waiting loses nothing but the answer.
-                        let _ = reply.send(answer(S::ENDPOINT, &item.envelope, fate));
+                        let _ = reply.send(answer(S::ENDPOINT, &item.envelope, fate, at));
                     }
                 }
             }
@@ -209,12 +210,17 @@ impl<S: Saga> SagaEndpoint<S> {
     }
 }
 
-fn answer(endpoint: &'static str, envelope: &Envelope, fate: Fate) -> Result<Submitted, SubmitError> {
+fn answer(
+    endpoint: &'static str,
+    envelope: &Envelope,
+    fate: Fate,
+    at: DateTime<Utc>,
+) -> Result<Submitted, SubmitError> {
     match fate {
         Fate::Duplicate => Ok(Submitted::Duplicate),
         Fate::Verdict(Verdict::Handled(outcome)) => {
             report::verdict(endpoint, envelope, &Verdict::Handled(outcome));
-            Ok(Submitted::Handled(outcome))
+            Ok(Submitted::Handled { outcome, at })
         }
         Fate::Verdict(Verdict::Again(failure) | Verdict::Dead(failure)) => {
             Err(SubmitError::Refused(failure.message().to_owned()))
