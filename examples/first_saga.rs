@@ -52,9 +52,11 @@ fn take_back(_: &mut Loan, _: &Returned, _: &Ctx<'_>) -> Effects<Loan> {
 }
 
 fn main() {
+    print!("{}", story());
+}
+pub(crate) fn story() -> String {
     let loan = Uuid::from_u128(7);
-    println!("{:?}", given::<Loan>().when(&Lent { loan }).into_step());
-    println!("{:?}", given::<Loan>().after(&Lent { loan }).when(&Overdue { loan }).into_step());
-    println!("{:?}", given::<Loan>().after(&Lent { loan }).when(&Returned { loan }).into_step());
-    println!("{}", Machine::<Loan>::new().mermaid());
+    let late = given::<Loan>().after(&Lent { loan }).when(&Overdue { loan }).into_step();
+    let back = given::<Loan>().after(&Lent { loan }).when(&Returned { loan }).into_step();
+    format!("late: {late:?}\nback: {back:?}\n{}", Machine::<Loan>::new().mermaid())
 }

@@ -28,6 +28,9 @@ struct Arguments {
     /// How many orders are under way at the same time, at the most.
     #[arg(long, default_value_t = 2_000)]
     backlog: usize,
+    /// How orders come in; both ways, one after the other, if not said.
+    #[arg(long, value_enum)]
+    entry: Option<Entry>,
     /// The `baseline_sqlite` binary to measure beside, run by run.
     #[arg(long)]
     baseline: Option<PathBuf>,
@@ -79,21 +82,24 @@ async fn order(arguments: &Arguments) -> Value {
     let (mut p50, mut p99, mut base_p50) = (Vec::new(), Vec::new(), Vec::new());
     let (mut cpu, mut calls) = (Vec::new(), Vec::new());
     for _ in 0..arguments.runs {
-        let flow = Flow::start(Duration::ZERO).await;
-        let (alone_p50, alone_p99) = flow.alone(ALONE).await;
-        p50.push(alone_p50);
-        p99.push(alone_p99);
-        flow.backlog(Entry::Runtime, arguments.orders / 10, arguments.backlog).await;
-        let (before, calls_before) = (cpu_seconds(), flow.store_calls());
-        direct.push(flow.backlog(Entry::Runtime, arguments.orders, arguments.backlog).await);
-        cpu.push((cpu_seconds() - before) / arguments.orders as f64 * 1e6);
-        calls.push((flow.store_calls() - calls_before) as f64 / arguments.orders as f64);
-        flow.stop().await;
-
-        let flow = Flow::start(Duration::ZERO).await;
-        flow.backlog(Entry::Rest, arguments.orders / 10, arguments.backlog).await;
-        rest.push(flow.backlog(Entry::Rest, arguments.orders, arguments.backlog).await);
-        flow.stop().await;
+        if arguments.entry.is_none_or(|entry| entry == Entry::Runtime) {
+            let flow = Flow::start(Duration::ZERO).await;
+            let (alone_p50, alone_p99) = flow.alone(ALONE).await;
+            p50.push(alone_p50);
+            p99.push(alone_p99);
+            flow.backlog(Entry::Runtime, arguments.orders / 10, arguments.backlog).await;
+            let (before, calls_before) = (cpu_seconds(), flow.store_calls());
+            direct.push(flow.backlog(Entry::Runtime, arguments.orders, arguments.backlog).await);
+            cpu.push((cpu_seconds() - before) / arguments.orders as f64 * 1e6);
+            calls.push((flow.store_calls() - calls_before) as f64 / arguments.orders as f64);
+            flow.stop().await;
+        }
+        if arguments.entry.is_none_or(|entry| entry == Entry::Rest) {
+            let flow = Flow::start(Duration::ZERO).await;
+            flow.backlog(Entry::Rest, arguments.orders / 10, arguments.backlog).await;
+            rest.push(flow.backlog(Entry::Rest, arguments.orders, arguments.backlog).await);
+            flow.stop().await;
+        }
 
         if let Some(path) = &arguments.baseline {
             let measured = yardstick::baseline(path, arguments.orders);

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::machine::percentile;
 
 /// How orders come in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Entry {
     /// Straight into the runtime.
     Runtime,

@@ -9,6 +9,7 @@ mod messages;
 mod saga;
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,17 +21,18 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use agency::Agency;
-use messages::{BookTrip, CancelReservation, Part, ReserveCar, ReserveFlight, ReserveHotel, TripBooked, TripCancelled};
+pub use messages::Part;
+use messages::{BookTrip, CancelReservation, ReserveCar, ReserveFlight, ReserveHotel, TripBooked, TripCancelled};
 use saga::Trip;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    run(BTreeSet::new()).await?;
-    run(BTreeSet::from([Part::Car])).await
+    print!("{}{}", trip(BTreeSet::new()).await?, trip(BTreeSet::from([Part::Car])).await?);
+    Ok(())
 }
 
-/// Books one trip with an agency that has sold out some parts, and prints its history.
-async fn run(sold_out: BTreeSet<Part>) -> Result<(), Box<dyn std::error::Error>> {
+/// Books one trip with an agency that has sold out some parts, and tells its history.
+pub async fn trip(sold_out: BTreeSet<Part>) -> Result<String, Box<dyn std::error::Error>> {
     let store = Arc::new(MemoryStore::builder().build());
     let (done, mut ended) = mpsc::unbounded_channel();
     let agency = Agency { sold_out };
@@ -54,13 +56,14 @@ async fn run(sold_out: BTreeSet<Part>) -> Result<(), Box<dyn std::error::Error>>
     client.submit::<Trip>(Envelope::new(Uuid::from_u128(2), &book).for_user("ada")).await?;
     let outcome = ended.recv().await.ok_or("the runtime has ended")?;
 
-    println!("{outcome}");
+    let mut story = format!("{outcome}\n");
     for line in store.journal(Trip::NAME, trip_id).await? {
         let (from, to) = (line.from.unwrap_or_default(), line.to.unwrap_or_default());
-        println!("  {:28} {from:10} → {to}", line.message_type);
+        writeln!(story, "  {:28} {from:10} → {to}", line.message_type)?;
     }
     let _ = stop.send(());
-    Ok(running.await??)
+    running.await??;
+    Ok(story)
 }
 
 /// Tells how trips end.

@@ -18,3 +18,8 @@ pub mod serve;
 mod server;
 mod stores;
 pub mod telemetry;
+
+/// The allocator of every program that this crate is linked into, the benchmarks included: a message is made on one
+/// thread and freed on another, and its texts are many and small.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -19,9 +19,10 @@ CREATE INDEX orders_user ON orders (user_id, id DESC);
 -- What the expiry job looks for, and nothing else: completed and expired orders are not in it.
 CREATE INDEX orders_undecided ON orders (updated_at, id) WHERE status IN ('pending', 'processing');
 
--- What was ordered, in the order of the submission.
+-- What was ordered, in the order of the submission. Written in the transaction that writes the order and never after,
+-- so no foreign key is checked on each.
 CREATE TABLE order_items (
-    order_id   TEXT    NOT NULL REFERENCES orders (id),
+    order_id   TEXT    NOT NULL,
     position   INTEGER NOT NULL,
     product_id TEXT    NOT NULL,
     quantity   INTEGER NOT NULL CHECK (quantity > 0),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use saga_core::{Failure, derive_id};
+use saga_core::Failure;
 use uuid::Uuid;
 
 use crate::messages::{ProcessPayment, RefundPayment};
@@ -92,8 +92,8 @@ impl RandomGateway {
 impl PaymentGateway for RandomGateway {
     async fn charge(&self, payment: &ProcessPayment, idempotency_key: Uuid) -> Result<Decision, Failure> {
         let source = match self.seed {
-            Some(seed) => derive_id(idempotency_key, &format!("seed/{seed}")),
-            None => derive_id(idempotency_key, &format!("order/{}", payment.order_id)),
+            Some(seed) => Uuid::new_v5(&idempotency_key, format!("seed/{seed}").as_bytes()),
+            None => Uuid::new_v5(&idempotency_key, format!("order/{}", payment.order_id).as_bytes()),
         };
         Ok(if fraction(source) < self.rate.0 {
             Decision::Approved { reference: format!("charge-{idempotency_key}") }

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use rust_decimal::Decimal;
-use saga_core::derive_id;
 use uuid::{Uuid, uuid};
 
 use crate::messages::OrderSubmitted;
@@ -129,7 +128,8 @@ impl CheckedOrder {
 /// The message id of a submission under an idempotency key: keys belong to their user, so two users may use the same
 /// one. A submission without a key takes an id that nobody has used before, for example the order's.
 pub fn submission_id(user_id: &str, idempotency_key: &str) -> Uuid {
-    derive_id(derive_id(NAMESPACE, &format!("user/{user_id}")), idempotency_key)
+    let user = Uuid::new_v5(&NAMESPACE, format!("user/{user_id}").as_bytes());
+    Uuid::new_v5(&user, idempotency_key.as_bytes())
 }
 
 impl FieldError {
@@ -213,5 +213,5 @@ fn total(items: &[OrderItem]) -> Option<Decimal> {
 /// A UUIDv5 of the canonical JSON of the items: the fields in the order of [`OrderItem`], prices with two decimals.
 fn fingerprint(items: &[OrderItem]) -> String {
     let canonical = saga_core::Body::of(&items);
-    derive_id(NAMESPACE, &format!("submission/{}", canonical.as_str())).to_string()
+    Uuid::new_v5(&NAMESPACE, format!("submission/{}", canonical.as_str()).as_bytes()).to_string()
 }

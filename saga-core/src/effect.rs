@@ -131,7 +131,6 @@ impl<S: Saga> Effects<S> {
         &self.0
     }
 
-    #[cfg(any(feature = "runtime", test))]
     pub(crate) fn into_vec(self) -> Vec<Effect<S::Row>> {
         self.0
     }

@@ -3,9 +3,50 @@
 //! A transition is a plain function of data, event and context that returns [`Effects`]; the table of all
 //! transitions is a total `match`, so rustc names every pair that was forgotten.
 //!
+//! ```
+//! use saga_core::{Correlation, Ctx, Effects, Instance, Machine, Message, Rule, Saga, Step, events, ignore, states};
+//! use serde::{Deserialize, Serialize};
+//! # use uuid::Uuid;
+//! #[derive(Serialize, Deserialize)] struct Sent { parcel: Uuid }
+//! impl Message for Sent { const NAME: &'static str = "Parcels:Sent"; }
+//! states! { enum ParcelState { New, Travelling } }
+//! events! { enum ParcelEvent { Sent } }
+//!
+//! #[derive(Default, Clone, Serialize, Deserialize)] struct Parcel;
+//! impl Saga for Parcel {
+//!     const NAME: &'static str = "parcel";
+//!     const ENDPOINT: &'static str = "parcel-saga";
+//!     type State = ParcelState;
+//!     type Event = ParcelEvent;
+//!     type Row = ();
+//!     fn correlate(event: ParcelEvent) -> Correlation {
+//!         match event { ParcelEvent::Sent(on) => on.by(|it| it.parcel) }
+//!     }
+//!     fn table(state: ParcelState, event: ParcelEvent) -> Rule<Self> {
+//!         match (state, event) {
+//!             (ParcelState::New, ParcelEvent::Sent(on)) => on.to(ParcelState::Travelling, |_, _, _| Effects::none()),
+//!             (ParcelState::Travelling, ParcelEvent::Sent(_)) => ignore(),
+//!         }
+//!     }
+//! }
+//!
+//! let id = Uuid::from_u128(7);
+//! let mut parcel = Instance::<Parcel>::new(id);
+//! # let ctx = Ctx { now: Default::default(), message_id: id, correlation_id: id, conversation_id: id, initiator_id: None,
+//! #     attempt: 1, user: None };
+//! let step = Machine::new().step(&mut parcel, &Sent { parcel: id }, &ctx);
+//! assert!(matches!(step, Step::Moved(_)));
+//! assert_eq!(parcel.state, ParcelState::Travelling);
+//! ```
+//!
 //! Layout
-//! - the pure heart, without features: [`Saga`], [`Machine`], [`Effects`], [`Envelope`], [`RetryPolicy`], [`Commit`]
-//! - the ports (feature `runtime`): [`Store`], [`Bus`], [`Clock`], [`ActivityHandler`], [`Consumer`]
+//! - the pure heart, without features: [`Saga`] and its [`Machine`], [`Effects`], [`Activity`], [`Envelope`]
+//! - what is written of a message, as plain data: [`Commit`], [`Failure`], [`RetryPolicy`]
+//! - a recorded history, and today's table beside it: [`Flow`], [`replay`](replay())
+//! - feature `runtime`: the `Runtime` and its ports `Store`, `Bus`, `Clock`, `ActivityHandler`, `Consumer`,
+//!   with the adapters `MemoryStore` and `EmbeddedBus`
+//! - feature `sqlite`: the adapter `SqliteStore`
+//! - feature `testkit`: given/when/then, a harness under a manual clock, an explorer, conformance suites
 
 mod activity;
 mod alphabet;
@@ -25,6 +66,7 @@ mod machine;
 mod message;
 #[cfg(feature = "runtime")]
 mod probe;
+mod replay;
 mod retry;
 #[cfg(feature = "runtime")]
 mod runtime;
@@ -34,7 +76,7 @@ mod store;
 mod table;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-#[cfg(any(feature = "runtime", test))]
+#[cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "without the runtime, replay alone lives by it"))]
 mod unit_of_work;
 
 #[doc(hidden)]
@@ -59,6 +101,7 @@ pub use machine::{Event, Machine, Step};
 pub use message::{Body, Envelope, Headers, Message, derive_id, header};
 #[cfg(feature = "runtime")]
 pub use probe::{Point, Probe};
+pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};
 pub use retry::RetryPolicy;
 #[cfg(feature = "runtime")]
 pub use runtime::{

@@ -1,6 +1,7 @@
 //! Orders and notifications in SQLite; the tables are those of `migrations/sqlite/0002_orders.sql`.
 //!
 //! A statement costs the same whatever it does, so the rows of a batch go as one JSON text into one statement a table.
+//! `OR FAIL` saves SQLite the journal it would keep of each statement: a failure rolls the whole transaction back anyway.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -82,7 +83,7 @@ async fn insert_orders(connection: &mut SqliteConnection, orders: &[&StoredOrder
         })
         .collect();
     sqlx::query(
-        "INSERT INTO orders (id, user_id, status, total, submission_id, fingerprint, created_at, updated_at)
+        "INSERT OR FAIL INTO orders (id, user_id, status, total, submission_id, fingerprint, created_at, updated_at)
          SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
          FROM json_each(?1)",
     )
@@ -95,7 +96,7 @@ async fn insert_orders(connection: &mut SqliteConnection, orders: &[&StoredOrder
         .map(|(order_id, position, item)| (order_id, position, &item.product_id, item.quantity, item.price))
         .collect();
     sqlx::query(
-        "INSERT INTO order_items (order_id, position, product_id, quantity, price)
+        "INSERT OR FAIL INTO order_items (order_id, position, product_id, quantity, price)
          SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1)",
     )
     .bind(json(&items))
@@ -110,7 +111,7 @@ async fn update_statuses(
 ) -> Result<(), sqlx::Error> {
     let values: Vec<_> = statuses.iter().map(|(id, (status, at))| (id, status, at)).collect();
     let updated = sqlx::query(
-        "UPDATE orders SET status = new.value->>1, updated_at = new.value->>2
+        "UPDATE OR FAIL orders SET status = new.value->>1, updated_at = new.value->>2
          FROM json_each(?1) AS new WHERE orders.id = new.value->>0",
     )
     .bind(json(&values))

@@ -16,7 +16,7 @@ use crate::store::{LoadQuery, Loaded, Store, StoreError};
 
 /// How many messages share one load and one commit at the most. Beyond a few hundred a batch gains nothing and makes
 /// a lone message wait.
-pub(crate) const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 512;
 
 /// The first pause after the store did not answer; it doubles up to [`STORE_PAUSE_MAX`].
 const STORE_PAUSE: Duration = Duration::from_millis(50);

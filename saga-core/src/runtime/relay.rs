@@ -16,6 +16,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::probe::Point;
 use crate::runtime::core::Core;
 use crate::runtime::report;
+use crate::store::StoreError;
 use crate::unit_of_work::{self, Failed};
 
 /// How many messages may be sent and not confirmed. It bounds what the relay and an embedded bus keep in memory;
@@ -184,8 +185,9 @@ async fn run_settler(
             match it {
                 Settle::Arrived(ids) => arrived.extend(ids),
                 Settle::SetAside(id, row, error) => {
-                    set_aside(&core, id, &row, error).await;
-                    arrived.push(id);
+                    if set_aside(&core, id, &row, error).await {
+                        arrived.push(id);
+                    }
                 }
             }
         }
@@ -200,8 +202,9 @@ async fn run_settler(
     }
 }
 
-/// A row that can never be delivered becomes a dead letter, and blocks no other.
-async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) {
+/// A row that can never be delivered becomes a dead letter, and blocks no other. Says whether the row may go: one whose
+/// dead letter can not be stored stays in the outbox.
+async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) -> bool {
     let envelope = &row.envelope;
     let endpoint = row.destination.clone().unwrap_or(PUBLISHED.into());
     let mut commit = Commit::new(core.clock.now());
@@ -214,7 +217,15 @@ async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) {
     let verdict = unit_of_work::fail(failed, &core.retry, &mut commit);
     commit.settled.push(id);
     match core.commit(commit).await {
-        Ok(()) => report::verdict(&endpoint, envelope, &verdict),
-        Err(error) => tracing::error!(outbox_id = id, %error, "a dead letter can not be stored"),
+        Ok(()) => {
+            report::verdict(&endpoint, envelope, &verdict);
+            true
+        }
+        // Another row of the same message was set aside before.
+        Err(StoreError::Conflict(_)) => true,
+        Err(error) => {
+            tracing::error!(outbox_id = id, %error, "a dead letter can not be stored; its message stays in the outbox");
+            false
+        }
     }
 }

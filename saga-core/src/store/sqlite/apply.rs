@@ -18,10 +18,13 @@ use crate::message::Body;
 use crate::probe::{Point, Probes};
 use crate::store::StoreError;
 
-static INBOX: Values = Values::new("INSERT INTO saga_inbox (message_id, endpoint, handled_at)", "(?,?,?)", "");
+// `OR FAIL`, because the whole transaction is rolled back whenever a statement fails: SQLite then need not write down,
+// page by page, how to take back the statement alone, which was a tenth of all its work.
+
+static INBOX: Values = Values::new("INSERT OR FAIL INTO saga_inbox (message_id, endpoint, handled_at)", "(?,?,?)", "");
 
 static NEW_INSTANCES: Values = Values::new(
-    "INSERT INTO saga_instances (id, saga, version, state, data, timers, created_at, updated_at)",
+    "INSERT OR FAIL INTO saga_instances (id, saga, version, state, data, timers, created_at, updated_at)",
     "(?,?,?,?,?,?,?,?)",
     "",
 );
@@ -29,7 +32,7 @@ static NEW_INSTANCES: Values = Values::new(
 static INSTANCES: Values = Values::new(
     "WITH new (id, saga, expected, version, state, data, timers, at) AS (",
     "(?,?,?,?,?,?,?,?)",
-    ") UPDATE saga_instances AS old SET version = new.version, state = new.state, data = new.data,
+    ") UPDATE OR FAIL saga_instances AS old SET version = new.version, state = new.state, data = new.data,
          timers = new.timers, updated_at = new.at
        FROM new WHERE old.id = new.id AND old.saga = new.saga AND old.version = new.expected",
 );
@@ -37,13 +40,13 @@ static INSTANCES: Values = Values::new(
 static MARKS: Values = Values::new(
     "WITH mark (id, saga, retries, touches_fault, fault) AS (",
     "(?,?,?,?,?)",
-    ") UPDATE saga_instances AS it SET retry_count = it.retry_count + mark.retries,
+    ") UPDATE OR FAIL saga_instances AS it SET retry_count = it.retry_count + mark.retries,
          fault = CASE WHEN mark.touches_fault THEN mark.fault ELSE it.fault END
        FROM mark WHERE it.id = mark.id AND it.saga = mark.saga",
 );
 
 static JOURNAL: Values = Values::new(
-    "INSERT INTO saga_journal (instance_id, saga, version, endpoint, message_id, message_type, message,
+    "INSERT OR FAIL INTO saga_journal (instance_id, saga, version, endpoint, message_id, message_type, message,
        conversation_id, initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at)",
     "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "",
@@ -57,7 +60,7 @@ static TIMERS: Values = Values::new(
 );
 
 static OUTBOX: Values = Values::new(
-    "INSERT INTO saga_outbox (id, message_id, message_type, destination, envelope, created_at)",
+    "INSERT OR FAIL INTO saga_outbox (id, message_id, message_type, destination, envelope, created_at)",
     "(?,?,?,?,?,?)",
     "",
 );

@@ -64,6 +64,7 @@ impl Database {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            .pragma("temp_store", "MEMORY")
             .statement_cache_capacity(PREPARED)
             .disable_statement_logging();
         Ok(Self { path, options })

@@ -72,7 +72,6 @@ pub(super) fn corrupt(place: &str, value: &str, error: &dyn std::fmt::Display) -
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

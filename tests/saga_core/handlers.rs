@@ -1,0 +1,68 @@
+//! Activities and consumers: what a delivery meets whose message is still in somebody's hands.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use saga_core::{Envelope, Point, Probe};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::lamp::{Electrician, Job, LAMP, Lamp, Pushed, Watcher, Wire, Wired, house};
+
+/// Once an activity has done its work, holds the next acknowledgement back until it is released.
+#[derive(Default)]
+struct SlowAcknowledgement {
+    armed: AtomicBool,
+    done: AtomicBool,
+    released: Notify,
+}
+
+#[async_trait]
+impl Probe for SlowAcknowledgement {
+    async fn reached(&self, point: Point) {
+        match point {
+            Point::Performed if !self.done.swap(true, Ordering::SeqCst) => self.armed.store(true, Ordering::SeqCst),
+            Point::Acknowledged if self.armed.swap(false, Ordering::SeqCst) => self.released.notified().await,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn given_a_failed_attempt_not_yet_put_away_when_its_retry_is_due_then_the_retry_is_not_lost() {
+    let electrician = Electrician::default();
+    electrician.script.lock().unwrap().push(Job::Fail);
+    let probe = Arc::new(SlowAcknowledgement::default());
+    let told = probe.clone();
+    let house = house(&electrician, &Watcher::default()).with(move |runtime| runtime.probe(told.clone()));
+    let mut harness = house.start();
+    harness.publish(&Pushed::of(LAMP));
+    // The attempt has failed and its retry is stored; the loop that stored it has not come further.
+    harness.advance(Duration::from_secs(5));
+    probe.released.notify_one();
+    harness.advance(Duration::from_secs(5));
+    assert_eq!(harness.state::<Lamp>(LAMP).as_deref(), Some("Shining"));
+    assert_eq!(electrician.keys.lock().unwrap().len(), 2, "the failed attempt, and one retry");
+    assert_eq!(harness.backlog().outbox, 0);
+}
+
+#[test]
+fn given_two_attempts_at_one_message_when_they_return_together_then_its_outcome_is_stored_once() {
+    let takes = Duration::from_secs(10);
+    let electrician = Electrician { takes, ..Electrician::default() };
+    let mut harness = house(&electrician, &Watcher::default()).start();
+    let id = Uuid::from_u128(77);
+    let first = Envelope::new(id, &Wire::of(LAMP));
+    harness.publish(&Pushed::of(LAMP));
+    harness.advance(takes / 2);
+    harness.send_envelope("electrician", first.clone());
+    harness.send_envelope("electrician", first.with_attempt(2));
+    harness.advance(takes * 2);
+    let keys = electrician.keys.lock().unwrap().clone();
+    assert_eq!(keys.iter().filter(|key| **key == id).count(), 2, "both attempts were made");
+    assert_eq!(harness.published::<Wired>().len(), 1, "and one outcome was told");
+    assert_eq!(harness.state::<Lamp>(LAMP).as_deref(), Some("Shining"));
+    assert_eq!((harness.backlog().outbox, harness.dead_letters().len()), (0, 0));
+}
