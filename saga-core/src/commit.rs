@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -45,10 +45,11 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// An empty commit.
+    /// An empty commit. Its time is cut to microseconds: that is what databases keep, and a saga must not remember
+    /// another time than its history tells.
     pub fn new(at: DateTime<Utc>) -> Self {
         Self {
-            at,
+            at: at.trunc_subsecs(6),
             forgotten: Vec::new(),
             redriven: Vec::new(),
             inbox: Vec::new(),

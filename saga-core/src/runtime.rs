@@ -314,7 +314,12 @@ impl Runtime {
             workers.shutdown().await;
         }
         closing.cancel();
-        while relay.join_next().await.is_some() {}
+        let settled = async { while relay.join_next().await.is_some() {} };
+        tokio::select! {
+            () = settled => {}
+            // A store that is away must not keep the process alive; what is not settled is sent again, and known.
+            () = core.clock.sleep(drain) => {}
+        }
         match ended {
             None => Ok(()),
             Some(Ok(())) => Err(RuntimeError::Ended("the bus delivers no more".to_owned())),

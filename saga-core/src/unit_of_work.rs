@@ -205,12 +205,11 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
         return Verdict::Again(failure);
     }
     if let Some(answer) = answer {
-        commit.outbox.push(respond(envelope, &endpoint, answer, commit.at));
-        commit.outbox.push(fault(envelope, &endpoint, &failure, envelope.fault_address.as_deref(), commit.at));
-    } else {
-        let to = envelope.fault_address.as_deref().or(envelope.response_address.as_deref());
-        commit.outbox.push(fault(envelope, &endpoint, &failure, to, commit.at));
+        // Told apart from a success that a redrive may still bring: the saga's inbox must not take one for the other.
+        let id = envelope.produced_id(&format!("{endpoint}/failed"), 0);
+        commit.outbox.push(respond(envelope, &endpoint, id, answer, commit.at));
     }
+    commit.outbox.push(fault(envelope, &endpoint, &failure, commit.at));
     let letter = DeadLetterRow::new(envelope, endpoint.clone(), kind, failure.message(), commit.at);
     commit.dead_letters.push(DeadLetterRow { saga: saga.or(letter.saga), ..letter });
     commit.inbox.push(InboxRow { endpoint, message_id: envelope.message_id });
@@ -218,8 +217,13 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
 }
 
 /// The answer to a command: sent to whoever asked, published where nobody is named.
-pub(crate) fn respond(envelope: &Envelope, endpoint: &str, answer: Outgoing, now: DateTime<Utc>) -> OutboxRow {
-    let id = envelope.produced_id(endpoint, 0);
+pub(crate) fn respond(
+    envelope: &Envelope,
+    endpoint: &str,
+    id: Uuid,
+    answer: Outgoing,
+    now: DateTime<Utc>,
+) -> OutboxRow {
     let mut out = envelope.cause(id, answer.name, answer.body, now);
     out.source_address = Some(format!("queue:{endpoint}"));
     out.request_id = envelope.request_id;
@@ -227,8 +231,13 @@ pub(crate) fn respond(envelope: &Envelope, endpoint: &str, answer: Outgoing, now
     OutboxRow { destination: envelope.response_endpoint().map(|it| it.to_owned().into()), envelope: Arc::new(out) }
 }
 
-/// The `Fault` of a message: MassTransit's shape.
-fn fault(envelope: &Envelope, endpoint: &str, failure: &Failure, to: Option<&str>, now: DateTime<Utc>) -> OutboxRow {
+/// The `Fault` of a message, in MassTransit's shape: sent to the fault address, else to whoever asked, else published.
+///
+/// A saga that called an activity has asked for the activity's own failure message, and may have no column for a
+/// `Fault`; to a saga it is published, so that it hears it only if it subscribed.
+fn fault(envelope: &Envelope, endpoint: &str, failure: &Failure, now: DateTime<Utc>) -> OutboxRow {
+    let asked = envelope.response_address.as_deref().filter(|_| envelope.saga().is_none());
+    let to = envelope.fault_address.as_deref().or(asked);
     let id = envelope.produced_id(&format!("{endpoint}/fault"), 0);
     let urns: Vec<_> = envelope.message_type.iter().map(|name| format!("urn:message:{name}")).collect();
     let body = serde_json::json!({

@@ -202,6 +202,18 @@ fn given_a_body_that_is_no_message_when_it_comes_then_it_is_a_dead_letter_at_onc
 }
 
 #[test]
+fn given_a_command_of_a_saga_that_can_not_be_read_when_it_is_given_up_then_its_fault_is_no_second_dead_letter() {
+    let mut harness = house(&Electrician::default(), &Watcher::default()).start();
+    let body = saga_core::Body::from_json("[]".to_owned()).unwrap();
+    let mut command = Envelope::raw(Uuid::from_u128(9), "Lamps:Wire", body).correlated(LAMP);
+    command.response_address = Some("queue:lamp-saga".to_owned());
+    command.headers.insert(saga_core::header::SAGA.into(), Lamp::NAME.into());
+    harness.send_envelope("electrician", command);
+    let endpoints: Vec<_> = harness.dead_letters().iter().map(|row| row.endpoint.to_string()).collect();
+    assert_eq!(endpoints, ["electrician"]);
+}
+
+#[test]
 fn given_work_in_hand_when_it_is_shut_down_then_it_is_finished_and_the_rest_is_stored() {
     let electrician = Electrician { takes: 5 * SECOND, ..Electrician::default() };
     let mut harness = house(&electrician, &Watcher::default()).start();

@@ -312,7 +312,8 @@ fn perform<S: Saga>(explore: &Explore<S>, pending: &Pending) -> Vec<Handled> {
     let handled = answers.into_iter().map(|answer| match answer {
         Ok(outcome) => {
             let mut commit = Commit::new(explore.now);
-            commit.outbox.push(respond(envelope, endpoint, outcome, explore.now));
+            let id = envelope.produced_id(endpoint, 0);
+            commit.outbox.push(respond(envelope, endpoint, id, outcome, explore.now));
             commit.inbox.push(InboxRow { endpoint: endpoint.clone(), message_id: envelope.message_id });
             let verdict = Verdict::Handled(JournalOutcome::Moved);
             Handled { instance: envelope.correlation_id, verdict, commit }
