@@ -224,9 +224,15 @@ async fn end(life: &Life) -> End {
     End { orders, outbox: backlog.outbox, timers: backlog.timers, dead_letters: backlog.dead_letters }
 }
 
-/// The moves of a history, each made again by the table: the versions have no gap, and each move is legal.
+/// The moves of a history, each made again by the table: no message was handled twice, the versions have no gap, and
+/// each move is legal.
 fn legal_moves(n: u128, journal: &[JournalRow]) -> Vec<(u64, String, String, String)> {
     let machine = Machine::<Order>::new();
+    let handled = journal.iter().filter(|row| matches!(row.outcome, JournalOutcome::Moved | JournalOutcome::Ignored));
+    let mut seen = BTreeSet::new();
+    for row in handled {
+        assert!(seen.insert((&row.endpoint, row.message_id)), "order {n}: {row:?} was handled before");
+    }
     let mut replayed = Instance::<Order>::new(id(n));
     let moved = journal.iter().filter(|row| row.outcome == JournalOutcome::Moved);
     let mut moves = Vec::new();
