@@ -76,6 +76,10 @@ impl Body {
         self.0.get()
     }
 
+    pub(crate) fn into_string(self) -> String {
+        Box::<str>::from(self.0).into()
+    }
+
     /// Reads the body as a value of type `T`.
     ///
     /// # Errors

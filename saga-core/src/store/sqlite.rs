@@ -2,6 +2,7 @@
 
 mod apply;
 mod domain;
+mod encode;
 mod error;
 mod migrate;
 mod open;
@@ -22,6 +23,7 @@ use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 use self::domain::Writers;
+use self::encode::Encoded;
 use self::open::{Database, Lock};
 use self::writer::{Command, Job, WAITING, Writer};
 use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerRow};
@@ -177,7 +179,8 @@ impl Store for SqliteStore {
     async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError> {
         self.0.writers.check(&commit)?;
         let (reply, answer) = oneshot::channel();
-        self.0.commands.send(Command::Commit(Job { commit, reply })).await.map_err(|_| closed())?;
+        let rows = Encoded::of(&commit);
+        self.0.commands.send(Command::Commit(Job { commit, rows, reply })).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 

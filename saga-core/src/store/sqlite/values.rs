@@ -3,11 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use sqlx::query::Query;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection};
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
-/// A statement that is being filled with values.
-pub(super) type Statement = Query<'static, Sqlite, SqliteArguments>;
+use super::encode::{Cell, Cells};
 
 /// The largest statement's number of rows is two to this power. A statement costs a way to SQLite's thread and back whatever it does;
 /// at 256 rows of 17 values it is still far from SQLite's limit of 32,766 values.
@@ -30,23 +28,24 @@ impl Values {
         Self { head, row, tail, texts: [const { OnceLock::new() }; MAX_POWER + 1] }
     }
 
+    /// How many values a row has.
+    pub(super) fn columns(&self) -> usize {
+        self.row.matches('?').count()
+    }
+
     /// Executes it over all rows, in as few statements as may be; returns how many rows of the table it touched.
-    pub(super) async fn execute<T: Send>(
-        &self,
-        connection: &mut SqliteConnection,
-        rows: Vec<T>,
-        bind: impl Fn(Statement, T) -> Statement + Send,
-    ) -> Result<u64, sqlx::Error> {
-        let columns = self.row.matches('?').count();
-        let mut rows = rows.into_iter();
+    pub(super) async fn execute(&self, connection: &mut SqliteConnection, cells: Cells) -> Result<u64, sqlx::Error> {
+        let columns = self.columns();
+        let mut cells = cells.into_iter();
         let mut touched = 0;
-        while rows.len() > 0 {
-            let power = power_for(rows.len());
-            let padding = (1_usize << power).saturating_sub(rows.len());
+        while cells.len() > 0 {
+            let power = power_for(cells.len() / columns);
+            let values = columns << power;
+            let padding = values.saturating_sub(cells.len());
             // Joined from this program's own literals; every value is bound.
             let statement = sqlx::query(AssertSqlSafe(self.text(power)));
-            let statement = rows.by_ref().take(1 << power).fold(statement, &bind);
-            let statement = (0..padding * columns).fold(statement, |statement, _| statement.bind(None::<&str>));
+            let filled = cells.by_ref().take(values).chain((0..padding).map(|_| Cell::Null));
+            let statement = filled.fold(statement, Query::bind);
             touched += statement.execute(&mut *connection).await?.rows_affected();
         }
         Ok(touched)

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::apply::{Group, apply};
 use super::domain::Writers;
+use super::encode::Encoded;
 use super::error::of_statement;
 use super::open::{Database, Lock};
 use crate::commit::{Commit, Name, OutboxId};
@@ -31,9 +32,10 @@ pub(super) enum Command {
     Close(oneshot::Sender<()>),
 }
 
-/// A commit, and who waits for it.
+/// A commit, its rows as SQLite takes them, and who waits for it.
 pub(super) struct Job {
     pub(super) commit: Arc<Commit>,
+    pub(super) rows: Encoded,
     pub(super) reply: oneshot::Sender<Result<Vec<OutboxId>, StoreError>>,
 }
 
@@ -92,9 +94,11 @@ impl Writer {
     }
 
     /// Commits a group in one transaction; if one of it is at fault, each in its own, so that only that one fails.
-    async fn commit(&mut self, group: Vec<Job>, next_id: &mut Option<OutboxId>) {
+    async fn commit(&mut self, mut group: Vec<Job>, next_id: &mut Option<OutboxId>) {
         let commits: Vec<_> = group.iter().map(|job| job.commit.clone()).collect();
-        match self.transact(&commits, next_id).await {
+        let mut rows = Encoded::default();
+        group.iter_mut().for_each(|job| rows.append(std::mem::take(&mut job.rows)));
+        match self.transact(&commits, rows, next_id).await {
             Ok(first) => {
                 let mut id = first;
                 for job in group {
@@ -105,7 +109,8 @@ impl Writer {
             }
             Err(StoreError::Conflict(_) | StoreError::Rejected(_)) if group.len() > 1 => {
                 for job in group {
-                    let alone = self.transact(std::slice::from_ref(&job.commit), next_id).await;
+                    let rows = Encoded::of(&job.commit);
+                    let alone = self.transact(std::slice::from_ref(&job.commit), rows, next_id).await;
                     let ids = alone.map(|first| (first..).take(job.commit.outbox.len()).collect());
                     job.reply.send(ids).ok();
                 }
@@ -123,13 +128,14 @@ impl Writer {
     async fn transact(
         &mut self,
         commits: &[Arc<Commit>],
+        rows: Encoded,
         next_id: &mut Option<OutboxId>,
     ) -> Result<OutboxId, StoreError> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.database.connect(&self.lock, false).await?,
         };
-        let group = Group::new(commits);
+        let group = Group::new(commits, rows);
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
         let applied = async {
             let first = match *next_id {
@@ -138,7 +144,7 @@ impl Writer {
             };
             let rows: usize = commits.iter().map(|commit| commit.outbox.len()).sum();
             *next_id = Some(first + OutboxId::try_from(rows).unwrap_or(OutboxId::MAX));
-            apply(&mut transaction, &group, first, &self.writers, &self.probes).await?;
+            apply(&mut transaction, group, first, &self.writers, &self.probes).await?;
             Ok(first)
         };
         let applied = applied.await;
