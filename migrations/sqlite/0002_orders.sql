@@ -32,7 +32,7 @@ CREATE TABLE order_items (
 
 -- The audit trail: what a user was told. One row of a kind for an order, however often its message is delivered.
 CREATE TABLE notifications (
-    id              TEXT    NOT NULL PRIMARY KEY, -- derived from the message it answers
+    id              TEXT    NOT NULL,             -- derived from the message it answers
     order_id        TEXT    NOT NULL,
     user_id         TEXT    NOT NULL,
     kind            TEXT    NOT NULL CHECK (kind IN ('completed', 'expired')),
@@ -41,5 +41,5 @@ CREATE TABLE notifications (
     conversation_id TEXT    NOT NULL,
     attempts        INTEGER NOT NULL,
     created_at      TEXT    NOT NULL,
-    UNIQUE (order_id, kind)
+    PRIMARY KEY (order_id, kind)
 ) STRICT, WITHOUT ROWID;

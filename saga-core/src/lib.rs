@@ -115,5 +115,5 @@ pub use store::{
     Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Store, StoreError,
 };
 #[cfg(feature = "sqlite")]
-pub use store::{SqliteStore, SqliteStoreBuilder, SqliteWriter};
+pub use store::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};

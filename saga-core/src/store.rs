@@ -16,7 +16,7 @@ use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, Stor
 
 pub use memory::{MemoryStore, MemoryStoreBuilder, MemoryWriter};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteStore, SqliteStoreBuilder, SqliteWriter};
+pub use sqlite::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 
 /// Where everything is kept. Every adapter passes the conformance suite of the testkit.
 #[async_trait]

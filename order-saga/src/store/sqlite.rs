@@ -1,6 +1,6 @@
 //! Orders and notifications in SQLite; the tables are those of `migrations/sqlite/0002_orders.sql`.
 //!
-//! A statement costs the same whatever it does, so the rows of a batch go as one JSON text into one statement a table.
+//! A statement costs the same whatever it does, so the rows of a batch go into one statement a table.
 //! `OR FAIL` saves SQLite the journal it would keep of each statement: a failure rolls the whole transaction back anyway.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
-use saga_core::{Body, SqliteWriter};
+use saga_core::{Body, SqliteCell, SqliteRows, SqliteWriter};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection, SqlitePool};
 use uuid::Uuid;
@@ -48,77 +48,71 @@ impl SqliteWriter<OrderRow> for SqliteOrderRows {
     }
 }
 
+static ORDERS: SqliteRows = SqliteRows::new(
+    "INSERT OR FAIL INTO orders (id, user_id, status, total, submission_id, fingerprint, created_at, updated_at)",
+    "(?,?,?,?,?,?,?,?)",
+    "",
+);
+
+static ITEMS: SqliteRows = SqliteRows::new(
+    "INSERT OR FAIL INTO order_items (order_id, position, product_id, quantity, price)",
+    "(?,?,?,?,?)",
+    "",
+);
+
+static STATUSES: SqliteRows = SqliteRows::new(
+    "WITH new (id, status, at) AS (",
+    "(?,?,?)",
+    ") UPDATE OR FAIL orders SET status = new.status, updated_at = new.at FROM new WHERE orders.id = new.id",
+);
+
+static NOTIFICATIONS: SqliteRows = SqliteRows::new(
+    "INSERT INTO notifications
+       (id, order_id, user_id, kind, result, message_id, conversation_id, attempts, created_at)",
+    "(?,?,?,?,?,?,?,?,?)",
+    " ON CONFLICT (order_id, kind) DO NOTHING",
+);
+
 #[async_trait]
 impl SqliteWriter<Notification> for SqliteOrderRows {
     /// The first notification of a kind stays: a second one says nothing new.
     async fn write(&self, connection: &mut SqliteConnection, rows: &[&Notification]) -> Result<(), sqlx::Error> {
-        let values: Vec<_> = rows
-            .iter()
-            .map(|it| {
-                let (kind, at) = (it.kind.name(), text(it.created_at));
-                let result = &it.result;
-                (it.id, it.order_id, &it.user_id, kind, result, it.message_id, it.conversation_id, it.attempts, at)
-            })
-            .collect();
-        sqlx::query(
-            "INSERT INTO notifications
-                 (id, order_id, user_id, kind, result, message_id, conversation_id, attempts, created_at)
-             SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7, value->>8
-             FROM json_each(?1) WHERE true
-             ON CONFLICT (order_id, kind) DO NOTHING",
-        )
-        .bind(json(&values))
-        .execute(connection)
-        .await?;
-        Ok(())
+        let cells = rows.iter().flat_map(|it| -> [SqliteCell; 9] {
+            let (user, kind, result) = ((&*it.user_id).into(), it.kind.name().into(), (&*it.result).into());
+            let (message, conversation) = (it.message_id.into(), it.conversation_id.into());
+            let (attempts, at) = (i64::from(it.attempts).into(), text(it.created_at).into());
+            [it.id.into(), it.order_id.into(), user, kind, result, message, conversation, attempts, at]
+        });
+        NOTIFICATIONS.execute(connection, cells.collect()).await.map(drop)
     }
 }
 
 async fn insert_orders(connection: &mut SqliteConnection, orders: &[&StoredOrder]) -> Result<(), sqlx::Error> {
-    let values: Vec<_> = orders
-        .iter()
-        .map(|it| {
-            let (created, updated) = (text(it.created_at), text(it.updated_at));
-            (it.id, &it.user_id, it.status.name(), it.total, it.submission_id, &it.fingerprint, created, updated)
-        })
-        .collect();
-    sqlx::query(
-        "INSERT OR FAIL INTO orders (id, user_id, status, total, submission_id, fingerprint, created_at, updated_at)
-         SELECT value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6, value->>7
-         FROM json_each(?1)",
-    )
-    .bind(json(&values))
-    .execute(&mut *connection)
-    .await?;
-    let items: Vec<_> = orders
-        .iter()
-        .flat_map(|order| order.items.iter().enumerate().map(|(position, item)| (order.id, position, item)))
-        .map(|(order_id, position, item)| (order_id, position, &item.product_id, item.quantity, item.price))
-        .collect();
-    sqlx::query(
-        "INSERT OR FAIL INTO order_items (order_id, position, product_id, quantity, price)
-         SELECT value->>0, value->>1, value->>2, value->>3, value->>4 FROM json_each(?1)",
-    )
-    .bind(json(&items))
-    .execute(connection)
-    .await?;
-    Ok(())
+    let rows = orders.iter().flat_map(|it| -> [SqliteCell; 8] {
+        let (user, status, total) = ((&*it.user_id).into(), it.status.name().into(), it.total.to_string().into());
+        let (submission, fingerprint) = (it.submission_id.into(), (&*it.fingerprint).into());
+        let (created, updated) = (text(it.created_at).into(), text(it.updated_at).into());
+        [it.id.into(), user, status, total, submission, fingerprint, created, updated]
+    });
+    ORDERS.execute(connection, rows.collect()).await?;
+    let items = orders.iter().flat_map(|order| (0_i64..).zip(&order.items).map(|item| (order.id, item)));
+    let rows = items.flat_map(|(order_id, (position, item))| -> [SqliteCell; 5] {
+        let (product, quantity) = ((&*item.product_id).into(), i64::from(item.quantity).into());
+        [order_id.into(), position.into(), product, quantity, item.price.to_string().into()]
+    });
+    ITEMS.execute(connection, rows.collect()).await.map(drop)
 }
 
 async fn update_statuses(
     connection: &mut SqliteConnection,
     statuses: &HashMap<Uuid, (&str, String)>,
 ) -> Result<(), sqlx::Error> {
-    let values: Vec<_> = statuses.iter().map(|(id, (status, at))| (id, status, at)).collect();
-    let updated = sqlx::query(
-        "UPDATE OR FAIL orders SET status = new.value->>1, updated_at = new.value->>2
-         FROM json_each(?1) AS new WHERE orders.id = new.value->>0",
-    )
-    .bind(json(&values))
-    .execute(connection)
-    .await?;
+    let rows = statuses
+        .iter()
+        .flat_map(|(id, (status, at))| -> [SqliteCell; 3] { [(*id).into(), (*status).into(), at.as_str().into()] });
+    let updated = STATUSES.execute(connection, rows.collect()).await?;
     // A status of an order that is not there would part the saga from its order: refuse it.
-    if updated.rows_affected() == values.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    if updated == statuses.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
 }
 
 /// The condition on `status` is that of the index `orders_undecided`, word for word.

@@ -32,6 +32,8 @@ use crate::saga::Row;
 use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Store, StoreError};
 
 pub use self::domain::SqliteWriter;
+pub use self::encode::{SqliteCell, SqliteCells};
+pub use self::values::SqliteRows;
 
 /// Builds a [`SqliteStore`].
 #[must_use]

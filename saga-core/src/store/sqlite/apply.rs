@@ -7,23 +7,24 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::domain::Writers;
-use super::encode::{Cells, Encoded};
+use super::encode::{Encoded, SqliteCells};
 use super::error::of_statement;
 use super::text;
-use super::values::Values;
+use super::values::SqliteRows;
 use crate::commit::{Commit, FaultMark, Mark, OutboxId};
 use crate::probe::{Point, Probes};
 use crate::store::StoreError;
 
-static INBOX: Values = Values::new("INSERT OR FAIL INTO saga_inbox (message_id, endpoint, handled_at)", "(?,?,?)", "");
+static INBOX: SqliteRows =
+    SqliteRows::new("INSERT OR FAIL INTO saga_inbox (message_id, endpoint, handled_at)", "(?,?,?)", "");
 
-static NEW_INSTANCES: Values = Values::new(
+static NEW_INSTANCES: SqliteRows = SqliteRows::new(
     "INSERT OR FAIL INTO saga_instances (id, saga, version, state, data, timers, created_at, updated_at)",
     "(?,?,?,?,?,?,?,?)",
     "",
 );
 
-static INSTANCES: Values = Values::new(
+static INSTANCES: SqliteRows = SqliteRows::new(
     "WITH new (id, saga, expected, version, state, data, timers, at) AS (",
     "(?,?,?,?,?,?,?,?)",
     ") UPDATE OR FAIL saga_instances AS old SET version = new.version, state = new.state, data = new.data,
@@ -31,7 +32,7 @@ static INSTANCES: Values = Values::new(
        FROM new WHERE old.id = new.id AND old.saga = new.saga AND old.version = new.expected",
 );
 
-static MARKS: Values = Values::new(
+static MARKS: SqliteRows = SqliteRows::new(
     "WITH mark (id, saga, retries, touches_fault, fault) AS (",
     "(?,?,?,?,?)",
     ") UPDATE OR FAIL saga_instances AS it SET retry_count = it.retry_count + mark.retries,
@@ -39,27 +40,27 @@ static MARKS: Values = Values::new(
        FROM mark WHERE it.id = mark.id AND it.saga = mark.saga",
 );
 
-static JOURNAL: Values = Values::new(
+static JOURNAL: SqliteRows = SqliteRows::new(
     "INSERT OR FAIL INTO saga_journal (instance_id, saga, version, endpoint, message_id, message_type, message,
        conversation_id, initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at)",
     "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "",
 );
 
-static TIMERS: Values = Values::new(
+static TIMERS: SqliteRows = SqliteRows::new(
     "INSERT OR REPLACE INTO saga_timers
        (token, kind, endpoint, due, message_id, message_type, envelope, created_at)",
     "(?,?,?,?,?,?,?,?)",
     "",
 );
 
-static OUTBOX: Values = Values::new(
+static OUTBOX: SqliteRows = SqliteRows::new(
     "INSERT OR FAIL INTO saga_outbox (message_id, message_type, destination, envelope, created_at, id)",
     "(?,?,?,?,?,?)",
     "",
 );
 
-static DEAD_LETTERS: Values = Values::new(
+static DEAD_LETTERS: SqliteRows = SqliteRows::new(
     "INSERT OR REPLACE INTO saga_dead_letters
        (id, endpoint, saga, reason, error, attempts, message_id, message_type, envelope, at)",
     "(?,?,?,?,?,?,?,?,?,?)",
@@ -121,10 +122,10 @@ pub(super) async fn apply(
 }
 
 /// Gives each row of the outbox its id, behind its other values.
-fn with_ids(outbox: Cells, first: OutboxId) -> Cells {
+fn with_ids(outbox: SqliteCells, first: OutboxId) -> SqliteCells {
     let columns = OUTBOX.columns() - 1;
     let mut ids = first..;
-    let mut rows = Cells::with_capacity(outbox.len() / columns * OUTBOX.columns());
+    let mut rows = SqliteCells::with_capacity(outbox.len() / columns * OUTBOX.columns());
     for (index, cell) in outbox.into_iter().enumerate() {
         rows.push(cell);
         if (index + 1) % columns == 0 {
@@ -222,7 +223,7 @@ async fn delete(
 }
 
 /// One mark for each instance, because an update takes each row once: retries added up, the last word on the fault.
-fn merge(marks: Vec<&Mark>) -> Cells {
+fn merge(marks: Vec<&Mark>) -> SqliteCells {
     let mut places: HashMap<(&str, Uuid), usize> = HashMap::new();
     let mut merged: Vec<(Uuid, &str, u32, &FaultMark)> = Vec::new();
     for mark in marks {

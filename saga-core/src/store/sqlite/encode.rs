@@ -11,28 +11,31 @@ use super::text;
 use crate::commit::{Commit, DeadLetterRow, InboxRow, InstanceRow, JournalRow, OutboxRow, TimerRow};
 use crate::message::Body;
 
-/// One value of one row.
-#[derive(Debug)]
-pub(super) enum Cell {
+/// One value of one row, made by `From` out of texts, ids and numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SqliteCell {
+    /// NULL.
     Null,
+    /// An INTEGER.
     Number(i64),
+    /// A TEXT.
     Text(String),
 }
 
 /// The rows of one statement, value after value.
-pub(super) type Cells = Vec<Cell>;
+pub type SqliteCells = Vec<SqliteCell>;
 
 /// The rows of one commit, or of several, by the statement that writes them.
 #[derive(Debug, Default)]
 pub(super) struct Encoded {
-    pub(super) inbox: Cells,
-    pub(super) new_instances: Cells,
-    pub(super) instances: Cells,
-    pub(super) journal: Cells,
-    pub(super) timers: Cells,
+    pub(super) inbox: SqliteCells,
+    pub(super) new_instances: SqliteCells,
+    pub(super) instances: SqliteCells,
+    pub(super) journal: SqliteCells,
+    pub(super) timers: SqliteCells,
     /// Without their ids, which the writer gives.
-    pub(super) outbox: Cells,
-    pub(super) dead_letters: Cells,
+    pub(super) outbox: SqliteCells,
+    pub(super) dead_letters: SqliteCells,
 }
 
 impl Encoded {
@@ -62,13 +65,13 @@ impl Encoded {
     }
 }
 
-impl sqlx::Type<Sqlite> for Cell {
+impl sqlx::Type<Sqlite> for SqliteCell {
     fn type_info() -> SqliteTypeInfo {
         <str as sqlx::Type<Sqlite>>::type_info()
     }
 }
 
-impl Encode<'_, Sqlite> for Cell {
+impl Encode<'_, Sqlite> for SqliteCell {
     fn encode(self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
         match self {
             Self::Null => Ok(IsNull::Yes),
@@ -86,49 +89,49 @@ impl Encode<'_, Sqlite> for Cell {
     }
 }
 
-impl From<&str> for Cell {
+impl From<&str> for SqliteCell {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
     }
 }
-impl From<String> for Cell {
+impl From<String> for SqliteCell {
     fn from(text: String) -> Self {
         Self::Text(text)
     }
 }
-impl From<uuid::Uuid> for Cell {
+impl From<uuid::Uuid> for SqliteCell {
     fn from(id: uuid::Uuid) -> Self {
         Self::Text(text::id(id).into())
     }
 }
-impl From<i64> for Cell {
+impl From<i64> for SqliteCell {
     fn from(number: i64) -> Self {
         Self::Number(number)
     }
 }
-impl<T: Into<Cell>> From<Option<T>> for Cell {
+impl<T: Into<SqliteCell>> From<Option<T>> for SqliteCell {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }
 }
 
-fn inbox(row: &InboxRow, at: &str) -> [Cell; 3] {
+fn inbox(row: &InboxRow, at: &str) -> [SqliteCell; 3] {
     [row.message_id.into(), (&*row.endpoint).into(), at.into()]
 }
 
-fn new_instance(row: &InstanceRow, at: &str) -> [Cell; 8] {
+fn new_instance(row: &InstanceRow, at: &str) -> [SqliteCell; 8] {
     let version = text::number(row.version);
     let (data, timers) = ((&*row.data).into(), (&*row.timers).into());
     [row.id.into(), row.saga.into(), version.into(), row.state.into(), data, timers, at.into(), at.into()]
 }
 
-fn instance(row: &InstanceRow, at: &str) -> [Cell; 8] {
+fn instance(row: &InstanceRow, at: &str) -> [SqliteCell; 8] {
     let (expected, version) = (text::number(row.expected), text::number(row.version));
     let (data, timers) = ((&*row.data).into(), (&*row.timers).into());
     [row.id.into(), row.saga.into(), expected.into(), version.into(), row.state.into(), data, timers, at.into()]
 }
 
-fn journal(row: &JournalRow) -> [Cell; 17] {
+fn journal(row: &JournalRow) -> [SqliteCell; 17] {
     let effects = match &row.effects[..] {
         [] => "[]".to_owned(),
         effects => json(&effects),
@@ -154,18 +157,18 @@ fn journal(row: &JournalRow) -> [Cell; 17] {
     ]
 }
 
-fn timer(row: &TimerRow, at: &str) -> [Cell; 8] {
+fn timer(row: &TimerRow, at: &str) -> [SqliteCell; 8] {
     let (kind, endpoint, due) = (row.kind.name().into(), (&*row.endpoint).into(), text::time(row.due).into());
     let (id, name) = (row.envelope.message_id.into(), row.envelope.name().into());
     [row.token.into(), kind, endpoint, due, id, name, json(&*row.envelope).into(), at.into()]
 }
 
-fn outbox(row: &OutboxRow, at: &str) -> [Cell; 5] {
+fn outbox(row: &OutboxRow, at: &str) -> [SqliteCell; 5] {
     let (id, name) = (row.envelope.message_id.into(), row.envelope.name().into());
     [id, name, row.destination.as_deref().into(), json(&*row.envelope).into(), at.into()]
 }
 
-fn dead_letter(row: &DeadLetterRow) -> [Cell; 10] {
+fn dead_letter(row: &DeadLetterRow) -> [SqliteCell; 10] {
     let (id, name) = (row.envelope.message_id.into(), row.envelope.name().into());
     let (reason, error, attempts) = ((&*row.reason).into(), (&*row.error).into(), i64::from(row.attempts).into());
     let (endpoint, saga) = ((&*row.endpoint).into(), row.saga.as_deref().into());

@@ -5,36 +5,49 @@ use std::sync::{Arc, OnceLock};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::encode::{Cell, Cells};
+use super::encode::{SqliteCell, SqliteCells};
 
-/// The largest statement's number of rows is two to this power. A statement costs a way to SQLite's thread and back whatever it does;
-/// at 256 rows of 17 values it is still far from SQLite's limit of 32,766 values.
+/// The largest statement's number of rows is two to this power. A statement costs a way to SQLite's thread and back
+/// whatever it does; at 256 rows of 17 values it is still far from SQLite's limit of 32,766 values.
 const MAX_POWER: usize = 8;
 /// So many rows may be padded in any case: they cost less than another statement does.
 const CHEAP: usize = 16;
 
-/// A statement around a list of `VALUES`. Its text exists once for each power of two up to the largest, so the few
-/// texts stay prepared on the connection. A row whose first value is NULL is padding, and passed over.
-pub(super) struct Values {
+/// A statement over many rows at once, for the store and for the application's writers.
+///
+/// Its text exists once for each power of two up to 256 rows, so the few texts stay prepared on the connection; what is
+/// missing to a power of two is padded with rows of NULL, which are passed over. So a row's first value is never NULL.
+///
+/// ```
+/// # use saga_core::SqliteRows;
+/// static PARCELS: SqliteRows = SqliteRows::new("INSERT OR FAIL INTO parcels (id, weight)", "(?,?)", "");
+/// assert_eq!(PARCELS.columns(), 2);
+/// ```
+pub struct SqliteRows {
     head: &'static str,
     row: &'static str,
     tail: &'static str,
     texts: [OnceLock<Arc<str>>; MAX_POWER + 1],
 }
 
-impl Values {
-    /// `head row, row, … tail`
-    pub(super) const fn new(head: &'static str, row: &'static str, tail: &'static str) -> Self {
+impl SqliteRows {
+    /// `head`, a `SELECT` of the rows, `tail`. `row` is a question mark for each value: `(?,?)`. A tail that begins
+    /// with `ON CONFLICT` needs nothing before it.
+    pub const fn new(head: &'static str, row: &'static str, tail: &'static str) -> Self {
         Self { head, row, tail, texts: [const { OnceLock::new() }; MAX_POWER + 1] }
     }
 
     /// How many values a row has.
-    pub(super) fn columns(&self) -> usize {
+    pub fn columns(&self) -> usize {
         self.row.matches('?').count()
     }
 
-    /// Executes it over all rows, in as few statements as may be; returns how many rows of the table it touched.
-    pub(super) async fn execute(&self, connection: &mut SqliteConnection, cells: Cells) -> Result<u64, sqlx::Error> {
+    /// Executes it over all rows, given value after value, in as few statements as may be; returns how many rows of the
+    /// table it touched.
+    ///
+    /// # Errors
+    /// Whatever SQLite says.
+    pub async fn execute(&self, connection: &mut SqliteConnection, cells: SqliteCells) -> Result<u64, sqlx::Error> {
         let columns = self.columns();
         let mut cells = cells.into_iter();
         let mut touched = 0;
@@ -44,7 +57,7 @@ impl Values {
             let padding = values.saturating_sub(cells.len());
             // Joined from this program's own literals; every value is bound.
             let statement = sqlx::query(AssertSqlSafe(self.text(power)));
-            let filled = cells.by_ref().take(values).chain((0..padding).map(|_| Cell::Null));
+            let filled = cells.by_ref().take(values).chain((0..padding).map(|_| SqliteCell::Null));
             let statement = filled.fold(statement, Query::bind);
             touched += statement.execute(&mut *connection).await?.rows_affected();
         }
