@@ -32,8 +32,8 @@ pub(crate) enum Entry {
     Rest,
 }
 
-/// How many submissions are under way at the same time.
-const SUBMITTERS: usize = 256;
+/// How many requests are under way at the same time over REST; into the runtime, as many as the backlog allows.
+const REQUESTS: usize = 512;
 
 /// A service that runs.
 pub(crate) struct Flow {
@@ -103,8 +103,9 @@ impl Flow {
         let rest = Rest::new(self.service.address);
         let started = Instant::now();
         let done = |seen: &Seen| seen.notified.load(Ordering::SeqCst) - before;
+        let submitters = if entry == Entry::Rest { REQUESTS.min(window) } else { window };
         stream::iter(0..orders)
-            .for_each_concurrent(SUBMITTERS, |number| {
+            .for_each_concurrent(submitters, |number| {
                 let rest = rest.clone();
                 async move {
                     self.seen.until(|seen| number < done(seen) + window).await;
@@ -120,7 +121,7 @@ impl Flow {
     }
 
     pub(crate) async fn submit_all(&self, orders: usize) {
-        stream::iter(0..orders).for_each_concurrent(SUBMITTERS, |_| self.submit()).await;
+        stream::iter(0..orders).for_each_concurrent(REQUESTS, |_| self.submit()).await;
     }
 
     /// Returns when so many payments were called for.

@@ -13,8 +13,8 @@ CREATE TABLE orders (
     updated_at    TEXT NOT NULL              -- when the status changed last
 ) STRICT, WITHOUT ROWID;
 
--- A user's page, newest first.
-CREATE INDEX orders_user ON orders (user_id, id DESC);
+-- A user's page, newest first: read backwards, so that a new order is put at the end and not at the front.
+CREATE INDEX orders_user ON orders (user_id, id);
 
 -- What the expiry job looks for, and nothing else: completed and expired orders are not in it.
 CREATE INDEX orders_undecided ON orders (updated_at, id) WHERE status IN ('pending', 'processing');
