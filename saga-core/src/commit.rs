@@ -368,3 +368,14 @@ impl DeadLetterRow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_a_time_finer_than_a_database_keeps_when_a_commit_begins_then_it_is_cut() {
+        let fine = DateTime::from_timestamp_nanos(1_234_567_891);
+        assert_eq!(Commit::new(fine).at, DateTime::from_timestamp_nanos(1_234_567_000));
+    }
+}
