@@ -36,6 +36,7 @@ const MODES: [Mode; 4] = [Mode::Works, Mode::Hangs, Mode::Fails, Mode::LosesOneA
 #[derive(Default)]
 pub struct Faulty {
     inner: OnceLock<Arc<dyn Store>>,
+    commits: OnceLock<Arc<dyn Store>>,
     mode: AtomicU8,
 }
 
@@ -53,6 +54,11 @@ impl Faulty {
 
     pub fn from_now(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    /// Lets another store commit.
+    pub fn commits_go_to(&self, store: Arc<dyn Store>) {
+        assert!(self.commits.set(store).is_ok(), "one store only");
     }
 
     fn mode(&self) -> Mode {
@@ -95,7 +101,7 @@ impl Store for Faulty {
     }
     async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError> {
         self.fail().await?;
-        let ids = self.inner().commit(commit).await?;
+        let ids = self.commits.get().unwrap_or_else(|| self.inner()).commit(commit).await?;
         if self.mode() == Mode::LosesOneAnswer {
             self.from_now(Mode::Works);
             return Err(StoreError::Unavailable("the answer is lost".to_owned()));
