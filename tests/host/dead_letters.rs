@@ -89,7 +89,7 @@ async fn given_a_commit_that_never_ends_when_redriven_then_nobody_claims_to_know
     host.order().await;
     let listed = host.until_dead_letter().await;
     let path = format!("/api/dead-letters/{}/redrive", listed["id"].as_str().unwrap());
-    store.from_now(Mode::Hangs);
+    store.turns(Mode::Hangs);
     let answer = wound_on(&clock, host.rest.post(&path, "", &[])).await.unwrap();
     let problem = assert_problem(&answer, 503, "outcome-unknown");
     assert!(problem["detail"].as_str().unwrap().contains("repeat the request"), "{problem}");

@@ -52,7 +52,7 @@ impl Faulty {
         (faulty, Parts { decorate: Some(decorate), ..Parts::default() })
     }
 
-    pub fn from_now(&self, mode: Mode) {
+    pub fn turns(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::SeqCst);
     }
 
@@ -103,7 +103,7 @@ impl Store for Faulty {
         self.fail().await?;
         let ids = self.commits.get().unwrap_or_else(|| self.inner()).commit(commit).await?;
         if self.mode() == Mode::LosesOneAnswer {
-            self.from_now(Mode::Works);
+            self.turns(Mode::Works);
             return Err(StoreError::Unavailable("the answer is lost".to_owned()));
         }
         Ok(ids)

@@ -1,9 +1,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use host::config::StoreUrl;
 use host::serve::Parts;
-use order_saga::ScriptedGateway;
+use order_saga::{OrderStatus, ScriptedGateway};
 use saga_core::testkit::ManualClock;
 use saga_core::{Backlog, SqliteStore};
 use serde_json::{Value, json};
@@ -90,12 +91,12 @@ async fn given_a_store_that_does_not_commit_when_asked_then_the_service_is_not_r
     let parts = Parts { clock: Some(clock.clone()), ..parts };
     let host = Host::with(&quick(), ScriptedGateway::new([approved()]), parts).await;
     let failed = |reason: &str| (503, json!({ "state": "failed", "reason": reason }));
-    store.from_now(Mode::Fails);
+    store.turns(Mode::Fails);
     let reason = "the store can not be read or written; the log says more";
     assert_eq!(store_check(&host, &clock).await, failed(reason));
-    store.from_now(Mode::Hangs);
+    store.turns(Mode::Hangs);
     assert_eq!(store_check(&host, &clock).await, failed("no answer within 2 seconds"));
-    store.from_now(Mode::Works);
+    store.turns(Mode::Works);
     let ready = host.rest.get("/health/ready").await.unwrap();
     assert_eq!(ready.status, 200, "{}", ready.text());
 }
@@ -146,4 +147,38 @@ async fn given_a_store_that_was_closed_when_asked_then_the_service_is_not_ready(
     let problem = assert_problem(&host.rest.get("/health/ready").await.unwrap(), 503, "unavailable");
     let reason = "the store can not be read or written; the log says more";
     assert_eq!(problem["checks"]["store"], json!({ "state": "failed", "reason": reason }));
+}
+
+#[tokio::test]
+async fn given_a_query_that_fails_or_never_ends_when_scraped_then_it_costs_its_own_lines_only() {
+    for mode in [Mode::Fails, Mode::Hangs] {
+        let clock = Arc::new(ManualClock::default());
+        let (store, parts) = Faulty::parts();
+        let parts = Parts { clock: Some(clock.clone()), ..parts };
+        let host = Host::with(&quick(), ScriptedGateway::new([approved()]), parts).await;
+        store.turns(mode);
+        let answer = wound_on(&clock, host.rest.get("/metrics")).await.unwrap();
+        assert_eq!(answer.status, 200, "{mode:?}");
+        let samples = samples(&answer.text());
+        assert_eq!(samples.get("saga_outbox_rows"), None, "{mode:?}");
+        assert_eq!(samples.get("saga_store_up"), Some(&0.0), "{mode:?}");
+        assert!(samples.contains_key(r#"orders{status="pending"}"#), "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn given_two_scrapes_within_a_second_when_counted_then_the_orders_are_read_once() {
+    let clock = Arc::new(ManualClock::default());
+    let parts = Parts { clock: Some(clock.clone()), ..Parts::default() };
+    let host = Host::with(&quick(), ScriptedGateway::new([approved()]), parts).await;
+    let orders = async || {
+        let samples = samples(&host.rest.get("/metrics").await.unwrap().text());
+        OrderStatus::ALL.map(|status| samples[&format!(r#"orders{{status="{}"}}"#, status.name())]).iter().sum::<f64>()
+    };
+    assert_eq!(orders().await, 0.0);
+    host.order().await;
+    clock.advance(Duration::from_millis(999));
+    assert_eq!(orders().await, 0.0, "as it was counted before");
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(orders().await, 1.0);
 }

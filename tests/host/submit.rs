@@ -239,7 +239,7 @@ async fn given_a_commit_that_never_ends_when_submitted_then_nobody_claims_to_kno
     let (store, parts) = Faulty::parts();
     let host =
         Host::with(&quick(), ScriptedGateway::new([approved()]), Parts { clock: Some(clock.clone()), ..parts }).await;
-    store.from_now(Mode::Hangs);
+    store.turns(Mode::Hangs);
     let body = small().to_string();
     let keyed = wound_on(&clock, host.rest.post("/api/orders", &body, &[("Idempotency-Key", "slow")])).await.unwrap();
     let problem = assert_problem(&keyed, 503, "outcome-unknown");
@@ -255,7 +255,7 @@ async fn given_a_commit_that_never_ends_when_submitted_then_nobody_claims_to_kno
 async fn given_a_commit_whose_answer_was_lost_when_submitted_then_the_order_is_created_all_the_same() {
     let (store, parts) = Faulty::parts();
     let host = Host::with(&quick(), ScriptedGateway::new([approved()]), parts).await;
-    store.from_now(Mode::LosesOneAnswer);
+    store.turns(Mode::LosesOneAnswer);
     let order = host.order().await;
     host.until_notified(&order["id"], "completed").await;
     assert_eq!(host.service.orders.count().await.unwrap().iter().map(|(_, count)| count).sum::<u64>(), 1);

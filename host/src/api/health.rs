@@ -11,9 +11,10 @@ use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
 use saga_core::{Commit, Envelope, Message, StoreError, TimerKind, TimerRow};
 use serde::{Deserialize, Serialize};
 
+use super::metrics::Metrics;
 use super::params::BadParams;
 use super::problem::{Kind, problems};
-use super::{Group, State, metrics};
+use super::{Group, State};
 use crate::config::redact_url;
 
 /// A check that takes longer has failed: whoever asks waits not much longer itself.
@@ -37,9 +38,10 @@ impl Message for Checked {
     const NAME: &'static str = "Host:Checked";
 }
 
-/// Tells whether the service is ready.
+/// Tells whether the service is ready, and what was measured.
 pub(super) struct HealthCheck {
     state: Arc<State>,
+    metrics: Metrics,
 }
 
 /// The operations for whoever runs the service.
@@ -199,13 +201,13 @@ impl HealthApi {
     #[oai(path = "/metrics", method = "get", operation_id = "metrics")]
     async fn metrics(&self, request: &Request) -> Result<Measured, HealthProblem> {
         BadParams::of_query(request, &[]).finish()?;
-        Ok(Measured::Text(Exposition(metrics::render(&self.0.state).await)))
+        Ok(Measured::Text(Exposition(self.0.metrics.render(&self.0.state).await)))
     }
 }
 
 impl HealthCheck {
     pub(super) fn new(state: Arc<State>) -> Self {
-        Self { state }
+        Self { state, metrics: Metrics::default() }
     }
 
     async fn checks(&self) -> Checks {
