@@ -139,6 +139,7 @@ problems! {
     SubmitProblem {
         400: "The body is not JSON, or the Idempotency-Key is not valid.",
         401: "A valid bearer token is needed.",
+        408: "The body did not come within 30 seconds.",
         413: "The body is over 64 KiB.",
         415: "The body is not `application/json`.",
         422: "The order is not valid, or the Idempotency-Key was used with another body.",
