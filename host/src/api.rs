@@ -15,6 +15,7 @@ mod routes;
 mod types;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use hyper::body::Bytes;
@@ -61,6 +62,15 @@ impl State {
         self.clock.now()
     }
 
+    /// What the work answers, if it does so before `limit` has passed by the service's clock.
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.clock.sleep(limit) => None,
+        }
+    }
+
     async fn reached(&self, point: Point) {
         if let Some(probe) = &self.probe {
             probe.reached(point).await;
@@ -80,6 +90,10 @@ impl Ids {
         Uuid::new_v7(Timestamp::from_unix(&*context, seconds, now.timestamp_subsec_nanos()))
     }
 }
+
+/// A change is waited for so long, then the caller is told that its outcome is not known: a commit takes milliseconds,
+/// and whoever asks seldom waits longer than half a minute itself.
+const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How the operations are grouped in the description.
 #[derive(Tags)]

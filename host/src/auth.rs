@@ -35,8 +35,15 @@ pub struct Caller {
 pub struct Unauthenticated;
 
 /// Tells who is asking.
-pub struct Auth {
-    verifier: Option<Verifier>,
+pub struct Auth(Door);
+
+enum Door {
+    /// Nobody is asked.
+    Open,
+    /// Who has a valid token comes in.
+    Guarded(Box<Verifier>),
+    /// Nobody comes in: there is no key that a token could be signed with.
+    Shut,
 }
 
 struct Verifier {
@@ -67,27 +74,27 @@ struct Issued<'a> {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Auth").field("jwt", &self.verifier.is_some()).finish_non_exhaustive()
+        f.debug_tuple("Auth").field(&if matches!(self.0, Door::Open) { "none" } else { "jwt" }).finish()
     }
 }
 
 impl Auth {
-    /// What the configuration says. Under [`AuthMode::Jwt`] without a secret nobody comes in.
+    /// What the configuration says. Under [`AuthMode::Jwt`] without a secret, or with an empty one, nobody comes in.
     pub fn new(config: &AuthConfig) -> Self {
-        let verifier = match config.mode {
-            AuthMode::None => None,
-            AuthMode::Jwt => {
-                let secret = config.secret.as_ref().map_or(&[][..], |secret| secret.expose_secret().as_bytes());
+        let secret = config.secret.as_ref().map(|secret| secret.expose_secret().as_bytes());
+        Self(match (config.mode, secret) {
+            (AuthMode::None, _) => Door::Open,
+            (AuthMode::Jwt, None | Some([])) => Door::Shut,
+            (AuthMode::Jwt, Some(secret)) => {
                 let mut validation = Validation::new(Algorithm::HS256);
                 validation.set_issuer(&[&config.issuer]);
                 validation.set_audience(&[&config.audience]);
                 validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
                 // Checked below, by the clock that the service was given.
                 validation.validate_exp = false;
-                Some(Verifier { key: DecodingKey::from_secret(secret), validation })
+                Door::Guarded(Box::new(Verifier { key: DecodingKey::from_secret(secret), validation }))
             }
-        };
-        Self { verifier }
+        })
     }
 
     /// Who sends this `Authorization` header.
@@ -95,7 +102,11 @@ impl Auth {
     /// # Errors
     /// When tokens are wanted and it holds none that is valid at `now`.
     pub fn caller(&self, authorization: Option<&str>, now: DateTime<Utc>) -> Result<Caller, Unauthenticated> {
-        let Some(verifier) = &self.verifier else { return Ok(Caller { user: LOCAL_USER.to_owned(), ops: true }) };
+        let verifier = match &self.0 {
+            Door::Open => return Ok(Caller { user: LOCAL_USER.to_owned(), ops: true }),
+            Door::Shut => return Err(Unauthenticated),
+            Door::Guarded(verifier) => verifier,
+        };
         let (scheme, token) = authorization.and_then(|it| it.split_once(' ')).ok_or(Unauthenticated)?;
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Unauthenticated);

@@ -8,6 +8,10 @@ use poem::listener::{Acceptor, Listener, TcpListener};
 use poem::{Endpoint, Response, Server};
 use tokio_util::sync::CancellationToken;
 
+/// A connection on which nothing moves for so long is closed: longer than clients keep one for their next request, and
+/// than a body may take to come.
+const IDLE_LIMIT: Duration = Duration::from_secs(60);
+
 /// An address that is listened on; nobody is answered yet.
 pub(crate) struct Bound {
     acceptor: poem::listener::TcpAcceptor,
@@ -36,7 +40,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
     limit: Duration,
 ) -> anyhow::Result<()> {
-    let server = Server::new_with_acceptor(bound.acceptor);
+    let server = Server::new_with_acceptor(bound.acceptor).idle_timeout(IDLE_LIMIT);
     server
         .run_with_graceful_shutdown(endpoint, stop.cancelled_owned(), Some(limit))
         .await

@@ -1,5 +1,5 @@
 use chrono::{DateTime, Utc};
-use host::auth::{Auth, Caller, TokenRequest, issue};
+use host::auth::{Auth, Caller, TokenRequest, Unauthenticated, issue};
 use host::config::AuthConfig;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -171,4 +171,15 @@ async fn given_dead_letters_when_the_token_lacks_the_scope_then_it_is_403() {
     assert_problem(&anna.get(&format!("/api/dead-letters/{id}")).await.unwrap(), 403, "forbidden");
     assert_problem(&anna.post(&format!("/api/dead-letters/{id}/redrive"), "", &[]).await.unwrap(), 403, "forbidden");
     assert_eq!(ben.get("/api/dead-letters").await.unwrap().status, 200);
+}
+
+#[test]
+fn given_no_secret_when_asked_then_nobody_comes_in() {
+    for secret in [None, Some("".into())] {
+        let auth = Auth::new(&AuthConfig { secret, ..config() });
+        let signed_with_nothing = signed(&claims(), Algorithm::HS256, "");
+        for authorization in [None, Some(signed_with_nothing.as_str()), Some(hs256(json!({})).as_str())] {
+            assert_eq!(auth.caller(authorization, now()), Err(Unauthenticated), "{authorization:?}");
+        }
+    }
 }

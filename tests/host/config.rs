@@ -103,6 +103,17 @@ fn given_every_key_in_a_file_when_loaded_then_each_is_taken() {
 }
 
 #[test]
+fn given_the_largest_values_when_loaded_then_each_is_taken() {
+    let day = Duration::from_secs(24 * 60 * 60);
+    let toml = "[payment]\ndelay = \"1day\"\nconcurrency = 100000\n\
+                [expiration]\ninterval = \"365days\"\nafter = \"365days\"\n[retry]\nlimit = 100";
+    let config = load(toml, &[]).unwrap();
+    assert_eq!((config.payment.delay, config.payment.concurrency), (day, 100_000));
+    assert_eq!((config.expiration.interval, config.expiration.after), (365 * day, 365 * day));
+    assert_eq!(config.retry.limit, 100);
+}
+
+#[test]
 fn given_a_file_and_the_environment_when_loaded_then_the_environment_wins() {
     let config = load("[payment]\ndelay = \"1s\"\nseed = 1", &[("SAGA__PAYMENT__DELAY", "2s")]).unwrap();
     assert_eq!((config.payment.delay, config.payment.seed), (Duration::from_secs(2), Some(1)));
@@ -137,7 +148,11 @@ fn given_something_wrong_in_a_file_when_loaded_then_one_line_says_what() {
         ),
         (
             "[payment]\ndelay = 5",
-            r#"payment.delay = "5" (from saga.toml): expected a duration such as 5s, 10m or 500ms, at most 365days"#,
+            r#"payment.delay = "5" (from saga.toml): expected a duration such as 5s or 500ms, at most 1day"#,
+        ),
+        (
+            "[payment]\ndelay = \"86401s\"",
+            r#"payment.delay = "86401s" (from saga.toml): expected a duration such as 5s or 500ms, at most 1day"#,
         ),
         (
             "[payment]\nsuccess_rate = 1.5",
@@ -149,11 +164,27 @@ fn given_something_wrong_in_a_file_when_loaded_then_one_line_says_what() {
         ),
         (
             "[payment]\nconcurrency = 0",
-            r#"payment.concurrency = "0" (from saga.toml): expected a whole number from 1 to 1000000"#,
+            r#"payment.concurrency = "0" (from saga.toml): expected a whole number from 1 to 100000"#,
+        ),
+        (
+            "[payment]\nconcurrency = 100001",
+            r#"payment.concurrency = "100001" (from saga.toml): expected a whole number from 1 to 100000"#,
         ),
         (
             "[expiration]\ninterval = \"0s\"",
             r#"expiration.interval = "0s" (from saga.toml): expected a duration such as 5s, 10m or 500ms, longer than 0, at most 365days"#,
+        ),
+        (
+            "[expiration]\ninterval = \"366days\"",
+            r#"expiration.interval = "366days" (from saga.toml): expected a duration such as 5s, 10m or 500ms, longer than 0, at most 365days"#,
+        ),
+        (
+            "[expiration]\nafter = \"0s\"",
+            r#"expiration.after = "0s" (from saga.toml): expected a duration such as 5s, 10m or 500ms, longer than 0, at most 365days"#,
+        ),
+        (
+            "[expiration]\nafter = \"8761h\"",
+            r#"expiration.after = "8761h" (from saga.toml): expected a duration such as 5s, 10m or 500ms, longer than 0, at most 365days"#,
         ),
         ("[retry]\nlimit = 101", r#"retry.limit = "101" (from saga.toml): expected a whole number from 0 to 100"#),
         (

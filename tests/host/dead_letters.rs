@@ -1,5 +1,11 @@
+use std::sync::Arc;
+
+use host::serve::Parts;
+use order_saga::ScriptedGateway;
+use saga_core::testkit::ManualClock;
 use serde_json::Value;
 
+use crate::faulty::{Faulty, Mode, wound_on};
 use crate::support::{Host, approved, assert_problem, broken, fields, quick};
 
 const NOBODY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -72,4 +78,20 @@ async fn given_no_such_dead_letter_when_asked_then_it_is_404_and_a_bad_id_400() 
     assert_eq!(fields(&bad), ["id"]);
     let bad = assert_problem(&host.rest.get("/api/dead-letters?limit=0&cursor=x").await.unwrap(), 400, "bad-parameter");
     assert_eq!(fields(&bad), ["limit", "cursor"]);
+}
+
+#[tokio::test]
+async fn given_a_commit_that_never_ends_when_redriven_then_nobody_claims_to_know() {
+    let clock = Arc::new(ManualClock::default());
+    let (store, parts) = Faulty::parts();
+    let host =
+        Host::with(&quick(), ScriptedGateway::new([broken()]), Parts { clock: Some(clock.clone()), ..parts }).await;
+    host.order().await;
+    let listed = host.until_dead_letter().await;
+    let path = format!("/api/dead-letters/{}/redrive", listed["id"].as_str().unwrap());
+    store.turns(Mode::Hangs);
+    let answer = wound_on(&clock, host.rest.post(&path, "", &[])).await.unwrap();
+    let problem = assert_problem(&answer, 503, "outcome-unknown");
+    assert!(problem["detail"].as_str().unwrap().contains("repeat the request"), "{problem}");
+    assert_eq!(answer.header("retry-after"), Some("1"));
 }

@@ -8,6 +8,7 @@ mod config;
 mod dead_letters;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod faulty;
 mod health;
 mod history;
 #[cfg(feature = "failpoints")]

@@ -70,7 +70,7 @@ async fn given_the_description_when_read_then_a_submission_is_described() {
     let spec = spec().await;
     let submit = &spec["paths"]["/api/orders"]["post"];
     let statuses: BTreeSet<_> = submit["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(statuses, ["200", "201", "400", "401", "413", "415", "422", "500", "503"].into());
+    assert_eq!(statuses, ["200", "201", "400", "401", "408", "413", "415", "422", "500", "503"].into());
     assert_eq!(submit["parameters"][0]["name"], "Idempotency-Key");
     assert_eq!(submit["parameters"][0]["required"], false);
     assert!(

@@ -1,13 +1,18 @@
 //! Starting, stopping, and going on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use host::config::StoreUrl;
 use host::rest::Rest;
+use host::serve::Parts;
+use order_saga::ScriptedGateway;
+use saga_core::testkit::ManualClock;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::faulty::wound_on;
 use crate::support::{Host, PATIENCE, Served, approved, program, quick, small};
 
 #[tokio::test]
@@ -54,6 +59,41 @@ async fn given_a_payment_under_way_when_stopped_then_it_ends_within_the_limit_an
     let host = Host::start(&config, [approved()]).await;
     host.until_notified(&order["id"], "completed").await;
     host.stopped().await.unwrap();
+}
+
+/// The head of a submission whose body is not sent.
+const HEAD: &[u8] =
+    b"POST /api/orders HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n";
+
+#[tokio::test]
+async fn given_a_body_that_never_comes_when_waited_for_then_it_is_408_and_the_connection_is_closed() {
+    let clock = Arc::new(ManualClock::default());
+    let parts = Parts { clock: Some(clock.clone()), ..Parts::default() };
+    let host = Host::with(&quick(), ScriptedGateway::new([approved()]), parts).await;
+    let mut stream = TcpStream::connect(host.service.address).await.unwrap();
+    stream.write_all(HEAD).await.unwrap();
+    let mut answer = Vec::new();
+    wound_on(&clock, stream.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("urn:saga-host:problem:too-slow"), "{answer}");
+}
+
+/// Time is paused, and goes on by itself when nothing else can happen.
+#[tokio::test(start_paused = true)]
+async fn given_a_connection_on_which_nothing_moves_when_waited_for_then_it_is_closed() {
+    let host = Host::start(&quick(), [approved()]).await;
+    for (sent, answered) in [
+        ("", ""),
+        ("GET /health/live HTTP/1.1\r\nho", ""),
+        ("GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 200"),
+    ] {
+        let mut stream = TcpStream::connect(host.service.address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        assert!(String::from_utf8(answer).unwrap().starts_with(answered), "{sent}");
+    }
 }
 
 #[tokio::test]

@@ -6,9 +6,12 @@ use async_trait::async_trait;
 use host::rest::Rest;
 use host::serve::{Parts, Service};
 use hyper::Method;
+use order_saga::ScriptedGateway;
+use saga_core::testkit::ManualClock;
 use saga_core::{Point, Probe};
 use serde_json::{Value, json};
 
+use crate::faulty::{Faulty, Mode, wound_on};
 use crate::support::{Host, approved, assert_problem, declined, fields, quick, small};
 
 async fn post(host: &Host, body: &str) -> host::rest::Answer {
@@ -228,4 +231,32 @@ async fn given_a_handler_that_panics_when_submitted_then_it_is_500_without_a_wor
     assert!(answer.header("x-request-id").is_some());
     let again = rest.post("/api/orders", &small().to_string(), &key).await.unwrap();
     assert_eq!(again.status, 200, "what was committed is answered to whoever asks again");
+}
+
+#[tokio::test]
+async fn given_a_commit_that_never_ends_when_submitted_then_nobody_claims_to_know_whether_the_order_is_stored() {
+    let clock = Arc::new(ManualClock::default());
+    let (store, parts) = Faulty::parts();
+    let host =
+        Host::with(&quick(), ScriptedGateway::new([approved()]), Parts { clock: Some(clock.clone()), ..parts }).await;
+    store.turns(Mode::Hangs);
+    let body = small().to_string();
+    let keyed = wound_on(&clock, host.rest.post("/api/orders", &body, &[("Idempotency-Key", "slow")])).await.unwrap();
+    let problem = assert_problem(&keyed, 503, "outcome-unknown");
+    assert_eq!(problem["detail"], "it is not known whether the order is stored; repeat with the same Idempotency-Key");
+    assert_eq!(keyed.header("retry-after"), Some("1"));
+    let keyless = wound_on(&clock, host.rest.post("/api/orders", &body, &[])).await.unwrap();
+    let problem = assert_problem(&keyless, 503, "outcome-unknown");
+    assert!(problem["detail"].as_str().unwrap().contains("look for it in GET /api/orders before"), "{problem}");
+    assert_eq!(keyless.header("retry-after"), None, "nobody is asked to submit a second order");
+}
+
+#[tokio::test]
+async fn given_a_commit_whose_answer_was_lost_when_submitted_then_the_order_is_created_all_the_same() {
+    let (store, parts) = Faulty::parts();
+    let host = Host::with(&quick(), ScriptedGateway::new([approved()]), parts).await;
+    store.turns(Mode::LosesOneAnswer);
+    let order = host.order().await;
+    host.until_notified(&order["id"], "completed").await;
+    assert_eq!(host.service.orders.count().await.unwrap().iter().map(|(_, count)| count).sum::<u64>(), 1);
 }

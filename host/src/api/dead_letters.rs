@@ -15,7 +15,7 @@ use super::caller::Operator;
 use super::params::{BadParams, DeadLetterCursor, Id, Limit, Param, path_id};
 use super::problem::{Kind, Problem, problems};
 use super::types::Time;
-use super::{Group, State};
+use super::{CHANGE_LIMIT, Group, State};
 
 /// The operations on dead letters.
 pub(super) struct DeadLettersApi(pub(super) Arc<State>);
@@ -107,7 +107,8 @@ problems! {
         404: "There is no such dead letter.",
         409: "The dead letter was redriven before.",
         500: "The service failed.",
-        503: "The store does not answer.",
+        503: "`outcome-unknown`: it is not known whether the message is delivered once more. Repeat the request: a dead \
+              letter is redriven once.",
     }
 }
 
@@ -147,7 +148,8 @@ impl DeadLettersApi {
         id: Path<Param<Id>>,
     ) -> Result<Json<DeadLetter>, OneProblem> {
         BadParams::of_query(request, &[]).finish()?;
-        Ok(Json(self.show(path_id(id.0)?).await?))
+        let row = self.0.store.dead_letter(path_id(id.0)?).await.map_err(|error| Problem::unavailable(&error))?;
+        Ok(Json(show(row)?))
     }
 
     /// Delivers the message once more
@@ -162,23 +164,33 @@ impl DeadLettersApi {
         id: Path<Param<Id>>,
     ) -> Result<Redriven, RedriveProblem> {
         BadParams::of_query(request, &[]).finish()?;
-        let id = path_id(id.0)?;
-        self.0.client.redrive(id).await.map_err(|error| match error {
-            RedriveError::Unknown(_) => Problem::new(Kind::NotFound),
-            RedriveError::Already(_) => Problem::new(Kind::AlreadyRedriven),
-            error => Problem::unavailable(&error),
-        })?;
-        Ok(Redriven::Accepted(Json(self.show(id).await?)))
+        let redriven = self.0.within(CHANGE_LIMIT, self.redriven(path_id(id.0)?)).await;
+        let redriven = redriven.unwrap_or_else(|| Err(unknown(&"the redrive takes too long")));
+        Ok(Redriven::Accepted(Json(redriven?)))
     }
 }
 
 impl DeadLettersApi {
-    async fn show(&self, id: Uuid) -> Result<DeadLetter, Problem> {
-        let row = self.0.store.dead_letter(id).await.map_err(|error| Problem::unavailable(&error))?;
-        let row = row.ok_or_else(|| Problem::new(Kind::NotFound))?;
-        let envelope = serde_json::to_value(&*row.envelope).map_err(|error| Problem::internal(&error))?;
-        Ok(DeadLetter { envelope: Some(Any(envelope)), ..row.into() })
+    async fn redriven(&self, id: Uuid) -> Result<DeadLetter, Problem> {
+        self.0.client.redrive(id).await.map_err(|error| match error {
+            RedriveError::Unknown(_) => Problem::new(Kind::NotFound),
+            RedriveError::Already(_) => Problem::new(Kind::AlreadyRedriven),
+            error => unknown(&error),
+        })?;
+        show(self.0.store.dead_letter(id).await.map_err(|error| unknown(&error))?)
     }
+}
+
+fn unknown(why: &dyn std::fmt::Display) -> Problem {
+    let advice = "it is not known whether the message is delivered once more; repeat the request, because a dead letter \
+                  is redriven once";
+    Problem::outcome_unknown(why, advice).repeatable()
+}
+
+fn show(row: Option<DeadLetterRow>) -> Result<DeadLetter, Problem> {
+    let row = row.ok_or_else(|| Problem::new(Kind::NotFound))?;
+    let envelope = serde_json::to_value(&*row.envelope).map_err(|error| Problem::internal(&error))?;
+    Ok(DeadLetter { envelope: Some(Any(envelope)), ..row.into() })
 }
 
 impl From<DeadLetterRow> for DeadLetter {

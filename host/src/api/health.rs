@@ -8,11 +8,13 @@ use poem::Request;
 use poem_openapi::payload::{Json, Payload};
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi};
-use saga_core::StoreError;
+use saga_core::{Commit, Envelope, Message, StoreError, TimerKind, TimerRow};
+use serde::{Deserialize, Serialize};
 
+use super::metrics::Metrics;
 use super::params::BadParams;
 use super::problem::{Kind, problems};
-use super::{Group, State, metrics};
+use super::{Group, State};
 use crate::config::redact_url;
 
 /// A check that takes longer has failed: whoever asks waits not much longer itself.
@@ -28,9 +30,18 @@ pub trait Migrations: Send + Sync + 'static {
     async fn pending(&self) -> Result<usize, StoreError>;
 }
 
-/// Tells whether the service is ready.
+/// What the store is asked to write and to remove again, in one commit, to see that it can write.
+#[derive(Debug, Serialize, Deserialize)]
+struct Checked {}
+
+impl Message for Checked {
+    const NAME: &'static str = "Host:Checked";
+}
+
+/// Tells whether the service is ready, and what was measured.
 pub(super) struct HealthCheck {
     state: Arc<State>,
+    metrics: Metrics,
 }
 
 /// The operations for whoever runs the service.
@@ -64,7 +75,7 @@ struct Check {
 /// How each part is.
 #[derive(Debug, Object)]
 struct Checks {
-    /// Whether the store answers.
+    /// Whether the store answers and can write.
     store: Check,
     /// Whether the bus can send and receive.
     bus: Check,
@@ -190,35 +201,52 @@ impl HealthApi {
     #[oai(path = "/metrics", method = "get", operation_id = "metrics")]
     async fn metrics(&self, request: &Request) -> Result<Measured, HealthProblem> {
         BadParams::of_query(request, &[]).finish()?;
-        Ok(Measured::Text(Exposition(metrics::render(&self.0.state).await)))
+        Ok(Measured::Text(Exposition(self.0.metrics.render(&self.0.state).await)))
     }
 }
 
 impl HealthCheck {
     pub(super) fn new(state: Arc<State>) -> Self {
-        Self { state }
+        Self { state, metrics: Metrics::default() }
     }
 
     async fn checks(&self) -> Checks {
-        let store = async { self.state.store.next_due().await.map_err(told) };
+        let state = &self.state;
+        let store = async { self.check_store().await.map_err(told) };
         let migrations = async {
-            match self.state.migrations.pending().await.map_err(told)? {
+            match state.migrations.pending().await.map_err(told)? {
                 0 => Ok(()),
                 count => Err(format!("{count} migrations are to be applied: run saga-host migrate")),
             }
         };
         let (store, migrations) =
-            tokio::join!(tokio::time::timeout(CHECK_TIMEOUT, store), tokio::time::timeout(CHECK_TIMEOUT, migrations));
-        let bus = self.state.client.bus_health().map_err(|reason| redact_url(&reason));
-        Checks { store: check(store.map(|it| it.map(|_| ()))), bus: check(Ok(bus)), migrations: check(migrations) }
+            tokio::join!(state.within(CHECK_TIMEOUT, store), state.within(CHECK_TIMEOUT, migrations));
+        let bus = state.client.bus_health().map_err(|reason| redact_url(&reason));
+        Checks { store: check(store), bus: check(Some(bus)), migrations: check(migrations) }
+    }
+
+    /// Reads, and commits something that leaves nothing behind: a writer that is gone or stuck, and a full disk, are seen
+    /// by nothing less. Checks that come together share a transaction, as all commits do.
+    async fn check_store(&self) -> Result<(), StoreError> {
+        let state = &self.state;
+        state.store.next_due().await?;
+        let now = state.now();
+        let token = state.ids.next(now);
+        let (endpoint, envelope) = (Checked::NAME.into(), Arc::new(Envelope::new(token, &Checked {})));
+        let mut commit = Commit::new(now);
+        // A commit applies its timers before what it cancels.
+        commit.timers.push(TimerRow { token, endpoint, kind: TimerKind::Timer, due: now, envelope });
+        commit.cancelled.push(token);
+        state.store.commit(Arc::new(commit)).await.map(drop)
     }
 }
 
-fn check(outcome: Result<Result<(), String>, tokio::time::error::Elapsed>) -> Check {
+/// `None` is no answer in time.
+fn check(outcome: Option<Result<(), String>>) -> Check {
     let reason = match outcome {
-        Ok(Ok(())) => return Check { state: Condition::Ok, reason: None },
-        Ok(Err(reason)) => reason,
-        Err(_) => format!("no answer within {} seconds", CHECK_TIMEOUT.as_secs()),
+        Some(Ok(())) => return Check { state: Condition::Ok, reason: None },
+        Some(Err(reason)) => reason,
+        None => format!("no answer within {} seconds", CHECK_TIMEOUT.as_secs()),
     };
     Check { state: Condition::Failed, reason: Some(reason) }
 }
@@ -228,6 +256,6 @@ fn told(error: StoreError) -> String {
     tracing::warn!(%error, "the store is not ready");
     match error {
         StoreError::Corrupt(_) => "what is stored can not be read; the log says more".to_owned(),
-        _ => "the store does not answer; the log says more".to_owned(),
+        _ => "the store can not be read or written; the log says more".to_owned(),
     }
 }

@@ -1,18 +1,26 @@
 //! The body of a submission: read by hand, so that each bad field has its entry in the answer.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use order_saga::{CheckedOrder, NewItem, NewOrder};
 use poem::error::ReadBodyError;
-use poem::http::header;
+use poem::http::{HeaderValue, header};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaMediaType, MetaRequest, Registry};
 use poem_openapi::types::Type;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions, Object};
 
+use super::State;
 use super::json::Json;
 use super::problem::{FieldError, Kind, Problem};
 
 /// A body is no longer than this: a hundred items need a tenth of it.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
+
+/// A body comes within this time: one of 64 KiB needs it on the slowest line only, and who sends it byte by byte must not
+/// hold a connection for long.
+const BODY_TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// An answer names no more bad fields than this: a body of 64 KiB can have thousands.
 const ERRORS_MAX: usize = 100;
@@ -78,7 +86,11 @@ async fn read(request: &Request, body: &mut RequestBody) -> Result<CheckedOrder,
         return Err(too_large());
     }
     let unread = |_| Problem::new(Kind::BadJson).detail("the body can not be read");
-    let bytes = body.take().map_err(unread)?.into_bytes_limit(BODY_LIMIT).await.map_err(|error| match error {
+    let state = request.data::<Arc<State>>().ok_or_else(|| Problem::internal(&"the request has no state"))?;
+    let bytes = state.within(BODY_TIME_LIMIT, body.take().map_err(unread)?.into_bytes_limit(BODY_LIMIT)).await;
+    let bytes = bytes
+        .ok_or_else(|| Problem::new(Kind::TooSlow).header(header::CONNECTION, HeaderValue::from_static("close")))?;
+    let bytes = bytes.map_err(|error| match error {
         ReadBodyError::PayloadTooLarge => too_large(),
         error => unread(error),
     })?;

@@ -14,9 +14,9 @@ use super::caller::User;
 use super::key::IdempotencyKey;
 use super::order_body::OrderBody;
 use super::params::{BadParams, Id, Limit, OrderCursor, Param, path_id};
-use super::problem::{FieldError, Kind, Problem, RETRY_AFTER_SECONDS, problems};
+use super::problem::{FieldError, Kind, Problem, problems};
 use super::types::{Money, Time};
-use super::{Group, State};
+use super::{CHANGE_LIMIT, Group, State};
 
 /// The operations on orders.
 pub(super) struct OrdersApi(pub(super) Arc<State>);
@@ -139,11 +139,14 @@ problems! {
     SubmitProblem {
         400: "The body is not JSON, or the Idempotency-Key is not valid.",
         401: "A valid bearer token is needed.",
+        408: "The body did not come within 30 seconds.",
         413: "The body is over 64 KiB.",
         415: "The body is not `application/json`.",
         422: "The order is not valid, or the Idempotency-Key was used with another body.",
         500: "The service failed.",
-        503: "The service can not take the order now; it is not stored. Try again after `Retry-After`.",
+        503: "`unavailable`: the service can not take the order now; this request stored nothing and may be repeated. \
+              `outcome-unknown`: it is not known whether the order is stored. With an Idempotency-Key repeat the request \
+              under the same key; without one look for the order in the list first.",
     }
 }
 
@@ -186,14 +189,16 @@ impl OrdersApi {
         let OrderBody(order) = body;
         let Some(key) = key.0 else {
             let id = self.0.ids.next(self.0.now());
-            return Ok(self.bring(id, &user.0, order).await?);
+            return Ok(self.bring(id, &user.0, order, IfUnknown::LookFirst).await?);
         };
         let message_id = submission_id(&user.0, &key);
         let fingerprint = order.fingerprint().to_owned();
-        if let Some(stored) = self.submitted(message_id).await? {
+        let stored = self.0.within(CHANGE_LIMIT, self.0.orders.submitted(message_id)).await;
+        let stored = stored.ok_or_else(|| Problem::unavailable(&"the store does not answer in time"))?;
+        if let Some(stored) = stored.map_err(|error| Problem::unavailable(&error))? {
             return Ok(repeated(stored, &fingerprint)?);
         }
-        Ok(self.bring(message_id, &user.0, order).await?)
+        Ok(self.bring(message_id, &user.0, order, IfUnknown::Repeat).await?)
     }
 
     /// Lists the own orders, newest first
@@ -252,9 +257,53 @@ impl OrdersApi {
     }
 }
 
+/// What a caller may do when it is not known whether its order is stored.
+#[derive(Clone, Copy)]
+enum IfUnknown {
+    /// Repeat it: it has a key.
+    Repeat,
+    /// Not repeat it blindly: that could be a second order.
+    LookFirst,
+}
+
+impl IfUnknown {
+    fn problem(self, why: &dyn std::fmt::Display) -> Problem {
+        match self {
+            Self::Repeat => {
+                let advice = "it is not known whether the order is stored; repeat with the same Idempotency-Key";
+                Problem::outcome_unknown(why, advice).repeatable()
+            }
+            Self::LookFirst => {
+                let advice = "it is not known whether the order is stored; look for it in GET /api/orders before it is \
+                              submitted again, and submit with an Idempotency-Key to be able to repeat";
+                Problem::outcome_unknown(why, advice)
+            }
+        }
+    }
+}
+
 impl OrdersApi {
-    /// Brings an order to the saga, and answers with it as it was stored: read back only if it was stored before.
-    async fn bring(&self, message_id: Uuid, user: &str, order: CheckedOrder) -> Result<Submission, Problem> {
+    /// Brings an order to the saga, and answers with it as it was stored, or that this is not known in time.
+    async fn bring(
+        &self,
+        message_id: Uuid,
+        user: &str,
+        order: CheckedOrder,
+        if_unknown: IfUnknown,
+    ) -> Result<Submission, Problem> {
+        let submission = self.submission(message_id, user, order, if_unknown);
+        let answer = self.0.within(CHANGE_LIMIT, submission).await;
+        answer.unwrap_or_else(|| Err(if_unknown.problem(&"the submission takes too long")))
+    }
+
+    /// Reads the order back only if it was stored before.
+    async fn submission(
+        &self,
+        message_id: Uuid,
+        user: &str,
+        order: CheckedOrder,
+        if_unknown: IfUnknown,
+    ) -> Result<Submission, Problem> {
         let state = &self.0;
         let now = state.now();
         let (order_id, fingerprint) = (state.ids.next(now), order.fingerprint().to_owned());
@@ -262,23 +311,20 @@ impl OrdersApi {
         let mut envelope = Envelope::new(message_id, &message).for_user(user).correlated(order_id);
         envelope.sent_time = Some(now);
         let submitted = state.client.submit::<Order>(envelope).await.map_err(|error| match error {
-            SubmitError::Busy | SubmitError::Stopped => Problem::busy(RETRY_AFTER_SECONDS).detail(error.to_string()),
-            error => Problem::internal(&error),
+            SubmitError::Busy | SubmitError::Stopped => Problem::busy().detail(error.to_string()),
+            SubmitError::Refused(_) => Problem::internal(&error),
+            error => if_unknown.problem(&error),
         })?;
         state.reached(Point::Submitted).await;
-        let stored = match submitted {
-            Submitted::Handled { at, .. } => StoredOrder::submitted(&message, message_id, at),
+        match submitted {
+            Submitted::Handled { at, .. } => Ok(created(StoredOrder::submitted(&message, message_id, at))),
             Submitted::Duplicate => {
-                let stored = self.submitted(message_id).await?;
-                return repeated(stored.ok_or_else(|| lost(message_id))?, &fingerprint);
+                let stored = state.orders.submitted(message_id).await.map_err(|error| if_unknown.problem(&error))?;
+                let stored = stored.ok_or_else(|| lost(message_id))?;
+                // A commit whose answer was lost is repeated, and then finds itself.
+                if stored.id == order_id { Ok(created(stored)) } else { repeated(stored, &fingerprint) }
             }
-        };
-        let location = location(stored.id);
-        Ok(Submission::Created(Json(stored.into()), location))
-    }
-
-    async fn submitted(&self, message_id: Uuid) -> Result<Option<StoredOrder>, Problem> {
-        self.0.orders.submitted(message_id).await.map_err(|error| Problem::unavailable(&error))
+        }
     }
 }
 
@@ -288,6 +334,11 @@ impl State {
         let order = self.orders.order(id).await.map_err(|error| Problem::unavailable(&error))?;
         order.filter(|order| order.user_id == user).ok_or_else(|| Problem::new(Kind::NotFound))
     }
+}
+
+fn created(order: StoredOrder) -> Submission {
+    let location = location(order.id);
+    Submission::Created(Json(order.into()), location)
 }
 
 fn repeated(stored: StoredOrder, fingerprint: &str) -> Result<Submission, Problem> {

@@ -70,6 +70,8 @@ pub enum Kind {
     MethodNotAllowed,
     /// The dead letter was redriven before.
     AlreadyRedriven,
+    /// The body did not come in time.
+    TooSlow,
     /// The body is over the limit.
     TooLarge,
     /// The body is not of a type that is read here.
@@ -84,6 +86,8 @@ pub enum Kind {
     Internal,
     /// Not now.
     Unavailable,
+    /// It may have been done, or not.
+    OutcomeUnknown,
 }
 
 impl Kind {
@@ -98,6 +102,7 @@ impl Kind {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
             }
             Self::AlreadyRedriven => (StatusCode::CONFLICT, "already-redriven", "The dead letter was redriven before"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow", "The body did not come in time"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body's type is not supported")
@@ -111,6 +116,9 @@ impl Kind {
             Self::Refused(status) => (status, "refused", status.canonical_reason().unwrap_or("The request is refused")),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The service failed"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The service is not available now"),
+            Self::OutcomeUnknown => {
+                (StatusCode::SERVICE_UNAVAILABLE, "outcome-unknown", "It is not known whether this was done")
+            }
         }
     }
 
@@ -166,9 +174,9 @@ impl Problem {
         Self::new(Kind::BadParameter).errors(errors)
     }
 
-    /// Try again in `seconds`.
-    pub fn busy(seconds: u16) -> Self {
-        Self::new(Kind::Unavailable).header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    /// Nothing was done; try again after a moment.
+    pub fn busy() -> Self {
+        Self::new(Kind::Unavailable).repeatable()
     }
 
     /// The service failed: the error goes to the log, not to the caller.
@@ -180,7 +188,19 @@ impl Problem {
     /// The store does not answer: the error goes to the log, not to the caller.
     pub fn unavailable(error: &dyn std::fmt::Display) -> Self {
         tracing::warn!(%error, "a request found the service unavailable");
-        Self::busy(RETRY_AFTER_SECONDS)
+        Self::busy()
+    }
+
+    /// It may have been done, or not: why goes to the log, and to the caller what it may do.
+    pub fn outcome_unknown(why: &dyn std::fmt::Display, advice: &str) -> Self {
+        tracing::warn!(%why, "it is not known whether a request was done");
+        Self::new(Kind::OutcomeUnknown).detail(advice)
+    }
+
+    /// The caller may repeat the same request after a moment.
+    #[must_use]
+    pub fn repeatable(self) -> Self {
+        self.header(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
     }
 
     /// Its body.
@@ -197,7 +217,7 @@ impl Problem {
 }
 
 /// What a caller is asked to wait before it tries again: a batch is written in milliseconds, an outage lasts longer.
-pub(super) const RETRY_AFTER_SECONDS: u16 = 1;
+const RETRY_AFTER_SECONDS: u16 = 1;
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {

@@ -21,11 +21,14 @@ const SECRET_FILE_LIMIT: u64 = 64 * 1024;
 /// No duration is longer: so that a time plus a duration is always a time.
 const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// A payment that waits longer than this is no delay but a standstill: every place of `payment.concurrency` would be taken.
+const PAYMENT_DELAY_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// More retries than this are no policy but a loop.
 const RETRIES_MAX: u32 = 100;
 
 /// More calls at once than this need more memory than a process should take.
-const CONCURRENCY_MAX: usize = 1_000_000;
+const CONCURRENCY_MAX: usize = 100_000;
 
 /// Names of issuer and audience are no longer than this.
 const NAME_MAX: usize = 200;
@@ -86,8 +89,8 @@ static KEYS: [Key; 20] = [
         c.bus = BusUrl::parse(v)?;
         Ok(())
     }),
-    key("payment.delay", DURATION, Shown::Whole, |c, v| {
-        c.payment.delay = duration(v)?;
+    key("payment.delay", "a duration such as 5s or 500ms, at most 1day", Shown::Whole, |c, v| {
+        c.payment.delay = duration(v).ok().filter(|it| *it <= PAYMENT_DELAY_MAX).ok_or(Refused::Unexpected)?;
         Ok(())
     }),
     key("payment.success_rate", "a number from 0 to 1, such as 0.5", Shown::Whole, |c, v| {
@@ -98,7 +101,7 @@ static KEYS: [Key; 20] = [
         c.payment.seed = Some(number(v).ok_or(Refused::Unexpected)?);
         Ok(())
     }),
-    key("payment.concurrency", "a whole number from 1 to 1000000", Shown::Whole, |c, v| {
+    key("payment.concurrency", "a whole number from 1 to 100000", Shown::Whole, |c, v| {
         c.payment.concurrency =
             number(v).filter(|count| (1..=CONCURRENCY_MAX).contains(count)).ok_or(Refused::Unexpected)?;
         Ok(())

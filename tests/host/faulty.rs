@@ -1,0 +1,139 @@
+//! A store that fails as a test says, and a clock that is wound on while somebody waits.
+
+use std::any::TypeId;
+use std::future::Future;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use host::serve::{Decorate, Parts};
+use saga_core::testkit::ManualClock;
+use saga_core::{
+    Backlog, Commit, DeadLetterPage, DeadLetterRow, JournalRow, LoadQuery, Loaded, OutboxId, OutboxRow, Store,
+    StoreError, StoredInstance, TimerRow,
+};
+use uuid::Uuid;
+
+use crate::support::PATIENCE;
+
+/// What becomes of commits, and of the backlog's query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    Works,
+    /// They never end.
+    Hangs,
+    /// They fail.
+    Fails,
+    /// The next one is committed, and its answer is lost; then it works.
+    LosesOneAnswer,
+}
+
+const MODES: [Mode; 4] = [Mode::Works, Mode::Hangs, Mode::Fails, Mode::LosesOneAnswer];
+
+/// Stands before a store and makes it fail.
+#[derive(Default)]
+pub struct Faulty {
+    inner: OnceLock<Arc<dyn Store>>,
+    commits: OnceLock<Arc<dyn Store>>,
+    mode: AtomicU8,
+}
+
+impl Faulty {
+    /// One that works, and the parts of a service whose store it is.
+    pub fn parts() -> (Arc<Self>, Parts) {
+        let faulty = Arc::new(Self::default());
+        let before = faulty.clone();
+        let decorate: Decorate = Arc::new(move |store| {
+            assert!(before.inner.set(store).is_ok(), "one store only");
+            before.clone()
+        });
+        (faulty, Parts { decorate: Some(decorate), ..Parts::default() })
+    }
+
+    pub fn turns(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+
+    /// Lets another store commit.
+    pub fn commits_go_to(&self, store: Arc<dyn Store>) {
+        assert!(self.commits.set(store).is_ok(), "one store only");
+    }
+
+    fn mode(&self) -> Mode {
+        MODES[usize::from(self.mode.load(Ordering::SeqCst))]
+    }
+
+    fn inner(&self) -> &Arc<dyn Store> {
+        self.inner.get().unwrap()
+    }
+
+    async fn fail(&self) -> Result<(), StoreError> {
+        match self.mode() {
+            Mode::Works | Mode::LosesOneAnswer => Ok(()),
+            Mode::Hangs => std::future::pending().await,
+            Mode::Fails => Err(StoreError::Unavailable("not-to-be-told".to_owned())),
+        }
+    }
+}
+
+/// What the work answers, while the clock goes from one sleeper to the next.
+pub async fn wound_on<T>(clock: &ManualClock, work: impl Future<Output = T>) -> T {
+    let wind = async {
+        loop {
+            if let Some(at) = clock.next_wake(DateTime::<Utc>::MAX_UTC) {
+                clock.set(at);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let both = async {
+        tokio::select! { done = work => done, () = wind => unreachable!("it never ends") }
+    };
+    tokio::time::timeout(PATIENCE, both).await.expect("it never ended, whatever the clock says")
+}
+
+#[async_trait]
+impl Store for Faulty {
+    async fn load(&self, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
+        self.inner().load(query).await
+    }
+    async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError> {
+        self.fail().await?;
+        let ids = self.commits.get().unwrap_or_else(|| self.inner()).commit(commit).await?;
+        if self.mode() == Mode::LosesOneAnswer {
+            self.turns(Mode::Works);
+            return Err(StoreError::Unavailable("the answer is lost".to_owned()));
+        }
+        Ok(ids)
+    }
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner().outbox(after, limit).await
+    }
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+        self.inner().due_timers(now, limit).await
+    }
+    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.inner().next_due().await
+    }
+    async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
+        self.inner().instance(saga, id).await
+    }
+    async fn journal(&self, saga: &str, id: Uuid) -> Result<Vec<JournalRow>, StoreError> {
+        self.inner().journal(saga, id).await
+    }
+    async fn dead_letters(&self, page: &DeadLetterPage) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.inner().dead_letters(page).await
+    }
+    async fn dead_letter(&self, id: Uuid) -> Result<Option<DeadLetterRow>, StoreError> {
+        self.inner().dead_letter(id).await
+    }
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        self.fail().await?;
+        self.inner().backlog().await
+    }
+    fn writes(&self, row: TypeId) -> bool {
+        self.inner().writes(row)
+    }
+}
