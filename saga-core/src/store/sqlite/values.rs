@@ -8,8 +8,10 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use super::encode::{SqliteCell, SqliteCells};
 
 /// The largest statement's number of rows is two to this power. A statement costs a way to SQLite's thread and back
-/// whatever it does; at 256 rows of 17 values it is still far from SQLite's limit of 32,766 values.
+/// whatever it does, which is little beside 256 rows.
 const MAX_POWER: usize = 8;
+/// No statement has more values than this: it stays prepared, and each value of it takes memory.
+const MAX_VALUES: usize = 2_048;
 /// So many rows may be padded in any case: they cost less than another statement does.
 const CHEAP: usize = 16;
 
@@ -52,7 +54,7 @@ impl SqliteRows {
         let mut cells = cells.into_iter();
         let mut touched = 0;
         while cells.len() > 0 {
-            let power = power_for(cells.len() / columns);
+            let power = power_for(cells.len() / columns, columns);
             let values = columns << power;
             let padding = values.saturating_sub(cells.len());
             // Joined from this program's own literals; every value is bound.
@@ -75,8 +77,8 @@ impl SqliteRows {
 
 /// The power of two that the next statement is made for: padded up with rows of NULL where that is cheap, else the
 /// largest that can be filled.
-fn power_for(rows: usize) -> usize {
+fn power_for(rows: usize, columns: usize) -> usize {
     let padded = rows.next_power_of_two();
     let power = if padded - rows <= CHEAP.max(rows / 2) { padded.ilog2() } else { rows.ilog2() };
-    (power as usize).min(MAX_POWER)
+    (power as usize).min(MAX_POWER).min((MAX_VALUES / columns).ilog2() as usize)
 }
