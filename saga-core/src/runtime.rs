@@ -275,8 +275,9 @@ impl Runtime {
     /// # Errors
     /// When it can not start, or one of its loops ends unasked.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RuntimeError> {
-        let Self { core, client, endpoints, mut submissions, handed_over, drain } = self;
-        drop(client);
+        // The client of its own stays until the end: the queues of the submissions must not close because the
+        // application, which lives by its bus and its timers, holds none.
+        let Self { core, client: _client, endpoints, mut submissions, handed_over, drain } = self;
         let declared: Vec<_> = endpoints.iter().map(|(name, it)| it.declare(name)).collect();
         let (confirm, confirms) = mpsc::unbounded_channel();
         let receivers = core.bus.start(&declared, confirm).await?;

@@ -6,6 +6,7 @@ mod alphabet;
 mod bus_embedded;
 mod compile_fail;
 mod crash;
+mod deliver;
 mod effect;
 mod explore;
 mod given;

@@ -68,12 +68,17 @@ impl<S: Saga> SagaEndpoint<S> {
     pub(crate) async fn run(mut self) {
         let core = self.core.clone();
         let (mut delivered, mut submitted) = (Vec::new(), Vec::new());
+        let mut has_callers = true;
         loop {
             // One side is waited for; of the other, what is there is taken along.
             tokio::select! {
                 () = core.stopping.cancelled() => return,
                 n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { return },
-                n = self.submissions.recv_many(&mut submitted, BATCH) => if n == 0 { return },
+                n = self.submissions.recv_many(&mut submitted, BATCH), if has_callers => if n == 0 {
+                    // Nobody can submit any more; the bus still delivers.
+                    has_callers = false;
+                    continue;
+                },
             }
             while delivered.len() < BATCH
                 && let Ok(delivery) = self.deliveries.try_recv()
