@@ -143,7 +143,8 @@ pub(crate) fn step<S: Saga>(
     fail(Failed { envelope, endpoint: S::ENDPOINT.into(), journal: Some(row), failure, answer: None }, retry, commit)
 }
 
-/// A message that no instance could be found for, or whose instance can not be read.
+/// A message that can not be handled, whatever its instance's state: nobody can read it or its instance, or the store
+/// refuses what its step writes. `id` is the instance that it belongs to, where that is known.
 pub(crate) fn refuse<S: Saga>(
     id: Option<Uuid>,
     failure: Failure,

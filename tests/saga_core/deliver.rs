@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use saga_core::testkit::ManualClock;
-use saga_core::{Commit, EmbeddedBus, Envelope, MemoryStore, OutboxRow, Point, Probe, Runtime, Saga, Store};
+use saga_core::testkit::{Harness, HarnessBuilder, ManualClock};
+use saga_core::{
+    Body, Commit, EmbeddedBus, Envelope, JournalOutcome, MemoryStore, MemoryWriter, OutboxRow, Point, Probe, Runtime,
+    Saga, Store,
+};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::lamp::{LAMP, Lamp, Pushed};
+use crate::ledger::{ACCOUNT, Entry, Ledger, Posted};
 
 /// Tells when a message was handled.
 #[derive(Default)]
@@ -36,4 +42,52 @@ async fn given_no_client_when_a_message_waits_in_the_outbox_then_the_runtime_goe
 
     runtime.run(probe.0.notified()).await.unwrap();
     assert_eq!(store.instance(Lamp::NAME, LAMP).await.unwrap().unwrap().state, "Waiting");
+}
+
+/// A database whose rule is that no entry may be negative.
+struct NoDebts;
+
+impl MemoryWriter<Entry> for NoDebts {
+    fn check(&self, rows: &[&Entry]) -> Result<(), String> {
+        rows.iter().find(|row| row.0 < 0).map_or(Ok(()), |row| Err(format!("{row:?} is negative")))
+    }
+    fn write(&self, _: &[&Entry]) {}
+}
+
+fn ledger() -> HarnessBuilder {
+    Harness::builder().store(MemoryStore::builder().writer::<Entry, _>(NoDebts).build()).saga::<Ledger>()
+}
+
+#[test]
+fn given_a_row_that_the_store_refuses_when_retries_end_then_its_instance_tells_of_each_attempt() {
+    let mut harness = ledger().start();
+    harness.publish(&Posted::of(7));
+    harness.publish(&Posted::of(-1));
+    harness.publish(&Posted::of(5));
+    harness.advance(Duration::from_secs(60));
+    let stored = harness.instance::<Ledger>(ACCOUNT).unwrap();
+    let why = "the store refuses the rows: Entry(-1) is negative";
+    assert_eq!((stored.version, stored.retry_count, stored.fault.as_deref()), (2, 3, Some(why)));
+    assert_eq!(harness.data::<Ledger>(ACCOUNT).entries, [7, 5]);
+    let attempts: Vec<_> = harness
+        .journal::<Ledger>(ACCOUNT)
+        .into_iter()
+        .filter_map(|row| row.error.map(|error| (row.outcome, row.attempt, error)))
+        .collect();
+    let retried = |attempt| (JournalOutcome::Retried, attempt, why.to_owned());
+    assert_eq!(attempts, [retried(1), retried(2), retried(3), (JournalOutcome::Faulted, 4, why.to_owned())]);
+    let dead = harness.dead_letters();
+    assert_eq!((dead.len(), &*dead[0].reason, dead[0].saga.as_deref()), (1, "transient", Some(Ledger::NAME)));
+}
+
+#[test]
+fn given_a_body_that_can_not_be_read_when_its_envelope_names_the_instance_then_the_instance_tells_of_it() {
+    let mut harness = ledger().start();
+    harness.publish(&Posted::of(7));
+    let body = Body::from_json("[]".to_owned()).unwrap();
+    let envelope = Envelope::raw(Uuid::from_u128(9), "Ledger:Posted", body).correlated(ACCOUNT);
+    harness.send_envelope(Ledger::ENDPOINT, envelope);
+    let last = harness.journal::<Ledger>(ACCOUNT).pop().unwrap();
+    assert_eq!((last.outcome, last.from), (JournalOutcome::Faulted, None));
+    assert!(harness.instance::<Ledger>(ACCOUNT).unwrap().fault.unwrap().contains("the body is no Ledger:Posted"));
 }

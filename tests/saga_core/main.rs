@@ -14,6 +14,7 @@ mod graph;
 mod handlers;
 mod join;
 mod lamp;
+mod ledger;
 mod machine;
 mod memory;
 mod message;

@@ -40,7 +40,8 @@ pub(crate) struct SagaEndpoint<S: Saga> {
 struct Item {
     envelope: Arc<Envelope>,
     origin: Origin,
-    event: Result<Event, Failure>,
+    /// What it says; or why it can not be handled, and the instance that it belongs to as far as that is known.
+    event: Result<Event, (Option<Uuid>, Failure)>,
 }
 
 /// Who waits for the message's commit.
@@ -93,13 +94,16 @@ impl<S: Saga> SagaEndpoint<S> {
             core.probes.reached(Point::Received).await;
             let from_bus = delivered.drain(..).map(|it| (it.envelope, Origin::Bus(it.receipt)));
             let from_callers = submitted.drain(..).map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
-            let mut batch: Vec<Item> = from_bus
-                .chain(from_callers)
-                .map(|(envelope, origin)| Item { event: self.machine.read(&envelope), envelope, origin })
-                .collect();
+            let mut batch: Vec<Item> =
+                from_bus.chain(from_callers).map(|(envelope, origin)| self.item(envelope, origin)).collect();
             metrics::histogram!("saga_batch_size", "endpoint" => S::ENDPOINT).record(batch.len() as f64);
             self.settle(&mut batch).await;
         }
+    }
+
+    fn item(&self, envelope: Arc<Envelope>, origin: Origin) -> Item {
+        let event = self.machine.read(&envelope).map_err(|failure| (envelope.correlation_id, failure));
+        Item { envelope, origin, event }
     }
 
     /// Commits the batch, or, if one message spoils it, its halves, down to the culprit.
@@ -118,9 +122,9 @@ impl<S: Saga> SagaEndpoint<S> {
                         self.settle(second).await;
                         return;
                     }
-                    Err(error) => match batch[0].event {
+                    Err(error) => match &batch[0].event {
                         // The culprit is alone: what spoils the commit counts as its failure.
-                        Ok(_) => batch[0].event = Err(Failure::retry(error)),
+                        Ok(event) => batch[0].event = Err((Some(event.id), Failure::retry(error))),
                         Err(_) => {
                             let id = batch[0].envelope.message_id;
                             tracing::error!(saga = S::NAME, message_id = %id, %error, "a failure can not be stored");
@@ -158,7 +162,7 @@ impl<S: Saga> SagaEndpoint<S> {
             let before = commit.lengths();
             let retry = &self.core.retry;
             let verdict = match &item.event {
-                Err(failure) => unit_of_work::refuse::<S>(None, failure.clone(), &item.envelope, retry, commit),
+                Err((id, failure)) => unit_of_work::refuse::<S>(*id, failure.clone(), &item.envelope, retry, commit),
                 Ok(event) => {
                     let slot = live.entry(event.id).or_insert_with(|| {
                         order.push(event.id);
