@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::lamp::{LAMP, Lamp, Pushed};
-use crate::ledger::{ACCOUNT, Entry, Ledger, Posted};
+use crate::ledger::{ACCOUNT, Entry, Ledger, Posted, UNCLONABLE, UNREADABLE};
 
 /// Tells when a message was handled.
 #[derive(Default)]
@@ -90,4 +90,22 @@ fn given_a_body_that_can_not_be_read_when_its_envelope_names_the_instance_then_t
     let last = harness.journal::<Ledger>(ACCOUNT).pop().unwrap();
     assert_eq!((last.outcome, last.from), (JournalOutcome::Faulted, None));
     assert!(harness.instance::<Ledger>(ACCOUNT).unwrap().fault.unwrap().contains("the body is no Ledger:Posted"));
+}
+
+#[test]
+fn given_data_that_panics_when_it_is_read_or_cloned_then_the_next_message_is_a_dead_letter_and_the_loop_goes_on() {
+    for (spoiled, why) in [(UNREADABLE, "no reading of this"), (UNCLONABLE, "no clone of this")] {
+        let mut harness = ledger().start();
+        harness.publish(&Posted::of(spoiled));
+        harness.publish(&Posted::of(1));
+        harness.advance(Duration::from_secs(60));
+        let why = format!("the handler panicked: {why}");
+        let dead: Vec<_> = harness.dead_letters().into_iter().map(|row| (row.error, row.attempts)).collect();
+        assert_eq!(dead, [(why.clone(), 4)]);
+        let stored = harness.instance::<Ledger>(ACCOUNT).unwrap();
+        assert_eq!((stored.version, stored.retry_count, stored.fault), (1, 3, Some(why)));
+        harness.publish(&Posted { account: Uuid::from_u128(5), amount: 2 });
+        assert_eq!(harness.data::<Ledger>(Uuid::from_u128(5)).entries, [2]);
+        assert_eq!(harness.backlog().outbox, 0);
+    }
 }

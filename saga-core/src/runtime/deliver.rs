@@ -166,7 +166,7 @@ impl<S: Saga> SagaEndpoint<S> {
                 Ok(event) => {
                     let slot = live.entry(event.id).or_insert_with(|| {
                         order.push(event.id);
-                        instances.get(&event.id).map_or_else(|| Ok(Live::new(event.id)), Live::restore)
+                        Live::load(event.id, instances.get(&event.id))
                     });
                     match slot {
                         Ok(it) => unit_of_work::step(&self.machine, it, event, &item.envelope, retry, commit),
