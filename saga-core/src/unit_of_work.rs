@@ -150,11 +150,16 @@ pub(crate) struct Failed<'a> {
     pub(crate) answer: Option<Outgoing>,
 }
 
+/// When a message that has failed is tried again; `None`: this was the last attempt.
+pub(crate) fn again(envelope: &Envelope, kind: FailureKind, retry: &RetryPolicy) -> Option<Duration> {
+    retry.delay(envelope.attempt(), envelope.message_id).filter(|_| kind.is_retryable())
+}
+
 /// Counts a failure: another attempt later, or a dead letter, a `Fault`, the instance marked.
 pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit) -> Verdict {
     let Failed { envelope, endpoint, journal, failure, answer } = failed;
     let kind = failure.kind();
-    let again = retry.delay(envelope.attempt(), envelope.message_id).filter(|_| kind.is_retryable());
+    let again = again(envelope, kind, retry);
     let outcome = match (again, kind) {
         (Some(_), FailureKind::Deferred) => JournalOutcome::Deferred,
         (Some(_), _) => JournalOutcome::Retried,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::bus::{Delivery, Receipt};
 use crate::commit::{Commit, FaultMark, InboxRow, JournalOutcome, Name, OutboxRow};
+use crate::effect::Outgoing;
 use crate::failure::{Failure, FailureKind};
 use crate::handler::HandlerContext;
 use crate::message::Envelope;
@@ -21,7 +22,7 @@ use crate::probe::Point;
 use crate::runtime::HandlerOptions;
 use crate::runtime::core::{BATCH, Core};
 use crate::runtime::deliver::handled_before;
-use crate::runtime::erased::{ErasedHandler, Failing, Work};
+use crate::runtime::erased::{ErasedHandler, Work};
 use crate::runtime::report;
 use crate::store::StoreError;
 use crate::unit_of_work::{self, Failed, Verdict};
@@ -38,7 +39,7 @@ pub(crate) struct HandlerEndpoint {
 struct Completion {
     envelope: Arc<Envelope>,
     receipt: Receipt,
-    result: Result<Work, Failing>,
+    result: Result<Work, Failure>,
     /// The place that the message takes at its endpoint until its outcome is committed.
     _permit: OwnedSemaphorePermit,
 }
@@ -140,28 +141,29 @@ impl HandlerEndpoint {
         done: mpsc::UnboundedSender<Completion>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let Delivery { envelope, receipt } = delivery;
-        let handler = envelope.message_type.iter().find_map(|name| self.handlers.get(&**name)).cloned();
+        let handler = self.handler(&envelope).cloned();
         let context = HandlerContext::new(envelope.clone(), self.core.clock.clone());
         let (core, endpoint, timeout) = (self.core.clone(), self.name, self.options.timeout);
         async move {
             let started = Instant::now();
-            let result = match handler {
-                None => Err(Failing::plain(Failure::new(
-                    FailureKind::Undecodable,
-                    format_args!("endpoint {endpoint} has no handler for {}", envelope.name()),
-                ))),
-                Some(handler) => {
-                    let work = AssertUnwindSafe(handler.handle(&context)).catch_unwind();
-                    let outcome = tokio::select! {
-                        outcome = work => outcome.unwrap_or_else(|panic| Err(Failure::panicked(&*panic))),
-                        () = core.clock.sleep(timeout) => Err(Failure::new(
-                            FailureKind::Timeout,
-                            format_args!("the handler did not return within {timeout:?}"),
-                        )),
-                    };
-                    outcome.map_err(|failure| handler.failing(&envelope, failure))
+            let work = async {
+                let Some(handler) = handler else {
+                    return Err(Failure::new(
+                        FailureKind::Undecodable,
+                        format_args!("endpoint {endpoint} has no handler for {}", envelope.name()),
+                    ));
+                };
+                tokio::select! {
+                    outcome = handler.handle(&context) => outcome,
+                    () = core.clock.sleep(timeout) => Err(Failure::new(
+                        FailureKind::Timeout,
+                        format_args!("the handler did not return within {timeout:?}"),
+                    )),
                 }
             };
+            // Around the timeout too: a handler may panic while it is dropped.
+            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let result = result.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)));
             metrics::histogram!("saga_handler_seconds", "endpoint" => endpoint).record(started.elapsed().as_secs_f64());
             core.probes.reached(Point::Performed).await;
             // The receiver outlives every sender.
@@ -213,12 +215,7 @@ impl HandlerEndpoint {
                             return;
                         }
                         // The culprit is alone: what spoils the commit counts as its failure.
-                        let failure = Failure::retry(error);
-                        let handler = it.envelope.message_type.iter().find_map(|name| self.handlers.get(&**name));
-                        it.result = Err(match handler {
-                            Some(handler) => handler.failing(&it.envelope, failure),
-                            None => Failing::plain(failure),
-                        });
+                        it.result = Err(Failure::retry(error));
                     }
                 }
             }
@@ -232,7 +229,7 @@ impl HandlerEndpoint {
         for it in batch {
             verdicts.push(match &it.result {
                 Ok(work) => self.handled(it, work, &mut commit),
-                Err(failing) => self.failed(it, failing, &mut commit),
+                Err(failure) => self.failed(it, failure, &mut commit),
             });
         }
         match self.core.commit(commit).await {
@@ -286,20 +283,32 @@ impl HandlerEndpoint {
         Verdict::Handled(JournalOutcome::Moved)
     }
 
-    fn failed(&self, it: &Completion, failing: &Failing, commit: &mut Commit) -> Verdict {
-        let envelope = &it.envelope;
+    fn failed(&self, it: &Completion, failure: &Failure, commit: &mut Commit) -> Verdict {
+        let (envelope, retry) = (&it.envelope, &self.core.retry);
         let journal = self.instance(envelope).map(|(saga, id)| {
             let outcome = JournalOutcome::Faulted;
             unit_of_work::journal_line(saga, id, self.name.into(), envelope, outcome, commit.at)
         });
-        let failed = Failed {
-            envelope,
-            endpoint: self.name.into(),
-            journal,
-            failure: failing.failure.clone(),
-            answer: failing.answer.clone(),
-        };
-        unit_of_work::fail(failed, &self.core.retry, commit)
+        let again = unit_of_work::again(envelope, failure.kind(), retry);
+        let answer = if again.is_some() { None } else { self.answer(envelope, failure) };
+        let failed = Failed { envelope, endpoint: self.name.into(), journal, failure: failure.clone(), answer };
+        unit_of_work::fail(failed, retry, commit)
+    }
+
+    /// What the caller is told of the last failure. The application makes it: if that panics, the message is given up
+    /// without an answer.
+    fn answer(&self, envelope: &Envelope, failure: &Failure) -> Option<Outgoing> {
+        let handler = self.handler(envelope)?;
+        let answer = catch_unwind(AssertUnwindSafe(|| handler.answer(envelope, failure)));
+        answer.unwrap_or_else(|panic| {
+            let (id, error) = (envelope.message_id, Failure::panicked(&*panic));
+            tracing::error!(endpoint = self.name, message_id = %id, %error, "the caller can not be told of the failure");
+            None
+        })
+    }
+
+    fn handler(&self, envelope: &Envelope) -> Option<&Arc<dyn ErasedHandler>> {
+        envelope.message_type.iter().find_map(|name| self.handlers.get(&**name))
     }
 
     /// The saga instance on whose behalf the message was sent.
