@@ -23,3 +23,4 @@ mod retry;
 mod runtime;
 mod sqlite;
 mod trip;
+mod unreadable;

@@ -28,6 +28,8 @@ const PAGE: usize = 1_000;
 const SETTLE: usize = 1_024;
 /// The pause before messages that the bus could not take are sent again.
 const RESEND_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a sweep that has failed; what is handed over in memory is sent meanwhile.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 /// The endpoint's name in the dead letter of a published message.
 pub(crate) const PUBLISHED: &str = "(published)";
@@ -46,6 +48,8 @@ struct Sending {
     in_flight: HashMap<OutboxId, OutboxRow>,
     /// The sweep goes on after this row; `None`: nothing is left behind.
     sweep_after: Option<OutboxId>,
+    /// No sweep before this time: the last one has failed.
+    sweep_at: DateTime<Utc>,
     /// What the bus could not take, and when it is sent again.
     again: Vec<OutboxId>,
     again_at: DateTime<Utc>,
@@ -59,6 +63,7 @@ impl Relay {
             core: core.clone(),
             in_flight: HashMap::new(),
             sweep_after: Some(0),
+            sweep_at: core.clock.now(),
             again: Vec::new(),
             again_at: core.clock.now(),
         };
@@ -84,7 +89,9 @@ impl Relay {
                 }
                 () = core.sweep.notified() => sending.sweep_after = Some(0),
                 () = core.clock.sleep_until(sending.again_at), if !sending.again.is_empty() => sending.resend().await,
-                () = std::future::ready(()), if room && sending.sweep_after.is_some() => sending.sweep().await,
+                () = core.clock.sleep_until(sending.sweep_at), if room && sending.sweep_after.is_some() => {
+                    sending.sweep().await;
+                }
             }
         }
         while let Ok(confirm) = self.confirms.try_recv() {
@@ -124,12 +131,17 @@ impl Sending {
         let after = self.sweep_after.unwrap_or(0);
         match self.core.store.outbox(after, PAGE).await {
             Ok(page) => {
-                self.sweep_after = page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id);
-                self.send(page.into_iter()).await;
+                for row in &page.unreadable {
+                    // An envelope is needed to make a dead letter of it, so the row stays where an operator finds it.
+                    tracing::error!(outbox_id = row.key, reason = row.reason, "an outbox row can not be sent");
+                }
+                let rows = page.rows;
+                self.sweep_after = rows.last().filter(|_| rows.len() == PAGE).map(|(id, _)| *id);
+                self.send(rows.into_iter()).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the outbox can not be swept; trying again");
-                self.core.clock.sleep(RESEND_PAUSE).await;
+                self.sweep_at = self.core.clock.now() + SWEEP_PAUSE;
             }
         }
     }
