@@ -1,19 +1,19 @@
 //! The loop of a saga's endpoint.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use saga_core::testkit::{Harness, HarnessBuilder, ManualClock};
 use saga_core::{
-    Body, Commit, EmbeddedBus, Envelope, JournalOutcome, MemoryStore, MemoryWriter, OutboxRow, Point, Probe, Runtime,
-    Saga, Store,
+    Body, Bus, BusError, Commit, Confirm, Delivery, EmbeddedBus, Endpoint, Envelope, JournalOutcome, MemoryStore,
+    MemoryWriter, OutboxId, OutboxRow, Point, Probe, Receipt, Runtime, Saga, Store, SubmitError,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
-use crate::lamp::{LAMP, Lamp, Pushed};
+use crate::lamp::{Broke, LAMP, Lamp, Pushed};
 use crate::ledger::{ACCOUNT, Entry, Ledger, Posted, UNCLONABLE, UNREADABLE};
 
 /// Tells when a message was handled.
@@ -107,5 +107,54 @@ fn given_data_that_panics_when_it_is_read_or_cloned_then_the_next_message_is_a_d
         harness.publish(&Posted { account: Uuid::from_u128(5), amount: 2 });
         assert_eq!(harness.data::<Ledger>(Uuid::from_u128(5)).entries, [2]);
         assert_eq!(harness.backlog().outbox, 0);
+    }
+}
+
+#[tokio::test]
+async fn given_a_deferred_message_when_a_caller_brings_it_in_the_same_batch_then_it_is_no_duplicate() {
+    let envelope = Envelope::new(Uuid::from_u128(1), &Broke::of(LAMP));
+    let probe = Arc::new(Acknowledged::default());
+    let store = MemoryStore::builder().build();
+    let runtime = Runtime::builder(Arc::new(store.clone()), Arc::new(OneBatch::of(envelope.clone())));
+    let runtime = runtime.clock(Arc::new(ManualClock::default())).probe(probe.clone()).saga::<Lamp>().build().unwrap();
+    let client = runtime.client();
+    let (answer, ended) = tokio::join!(client.submit::<Lamp>(envelope), runtime.run(probe.0.notified()));
+    ended.unwrap();
+    assert!(matches!(&answer, Err(SubmitError::Refused(why)) if why.contains("does not shine yet")), "{answer:?}");
+    assert_eq!(store.backlog().await.unwrap().timers, 1, "the delivery is tried again");
+}
+
+/// A bus on which one message waits for each endpoint when it starts.
+struct OneBatch(Arc<Envelope>, Mutex<Vec<Open>>);
+
+/// What a bus that was started keeps open.
+type Open = (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedSender<Confirm>);
+
+impl OneBatch {
+    fn of(envelope: Envelope) -> Self {
+        Self(Arc::new(envelope), Mutex::default())
+    }
+}
+
+#[async_trait]
+impl Bus for OneBatch {
+    async fn start(
+        &self,
+        endpoints: &[Endpoint],
+        confirms: mpsc::UnboundedSender<Confirm>,
+    ) -> Result<Vec<mpsc::UnboundedReceiver<Delivery>>, BusError> {
+        let mut receivers = Vec::new();
+        for _ in endpoints {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            sender.send(Delivery { envelope: self.0.clone(), receipt: Receipt { epoch: 1, tag: 1 } }).unwrap();
+            self.1.lock().unwrap().push((sender, confirms.clone()));
+            receivers.push(receiver);
+        }
+        Ok(receivers)
+    }
+    async fn send(&self, _: Vec<(OutboxId, OutboxRow)>) {}
+    fn acknowledge(&self, _: &[Receipt]) {}
+    fn health(&self) -> Result<(), String> {
+        Ok(())
     }
 }

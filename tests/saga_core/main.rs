@@ -18,6 +18,7 @@ mod ledger;
 mod machine;
 mod memory;
 mod message;
+mod patience;
 mod replay;
 mod retry;
 mod runtime;

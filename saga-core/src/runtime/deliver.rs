@@ -17,6 +17,7 @@ use crate::message::Envelope;
 use crate::probe::Point;
 use crate::runtime::client::{SubmitError, Submitted};
 use crate::runtime::core::{BATCH, Core};
+use crate::runtime::patience::{Conflicts, PutOff};
 use crate::runtime::report;
 use crate::saga::Saga;
 use crate::store::{LoadQuery, Loaded, StoreError};
@@ -42,6 +43,8 @@ struct Item {
     origin: Origin,
     /// What it says; or why it can not be handled, and the instance that it belongs to as far as that is known.
     event: Result<Event, (Option<Uuid>, Failure)>,
+    /// The store refuses even to note that it failed.
+    refused: bool,
 }
 
 /// Who waits for the message's commit.
@@ -70,7 +73,9 @@ impl<S: Saga> SagaEndpoint<S> {
         let core = self.core.clone();
         let (mut delivered, mut submitted) = (Vec::new(), Vec::new());
         let mut has_callers = true;
+        let mut put_off = PutOff::default();
         loop {
+            let mut batch = Vec::new();
             // One side is waited for; of the other, what is there is taken along.
             tokio::select! {
                 () = core.stopping.cancelled() => return,
@@ -80,6 +85,7 @@ impl<S: Saga> SagaEndpoint<S> {
                     has_callers = false;
                     continue;
                 },
+                () = put_off.due(&*core.clock) => batch = put_off.take(),
             }
             while delivered.len() < BATCH
                 && let Ok(delivery) = self.deliveries.try_recv()
@@ -94,28 +100,27 @@ impl<S: Saga> SagaEndpoint<S> {
             core.probes.reached(Point::Received).await;
             let from_bus = delivered.drain(..).map(|it| (it.envelope, Origin::Bus(it.receipt)));
             let from_callers = submitted.drain(..).map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
-            let mut batch: Vec<Item> =
-                from_bus.chain(from_callers).map(|(envelope, origin)| self.item(envelope, origin)).collect();
+            batch.extend(from_bus.chain(from_callers).map(|(envelope, origin)| self.item(envelope, origin)));
             metrics::histogram!("saga_batch_size", "endpoint" => S::ENDPOINT).record(batch.len() as f64);
             self.settle(&mut batch).await;
+            let refused = batch.into_iter().filter(|it| it.refused);
+            put_off.add(refused.map(|it| Item { refused: false, ..it }), core.clock.now());
         }
     }
 
     fn item(&self, envelope: Arc<Envelope>, origin: Origin) -> Item {
         let event = self.machine.read(&envelope).map_err(|failure| (envelope.correlation_id, failure));
-        Item { envelope, origin, event }
+        Item { envelope, origin, event, refused: false }
     }
 
     /// Commits the batch, or, if one message spoils it, its halves, down to the culprit.
     fn settle<'a>(&'a self, batch: &'a mut [Item]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
+            let mut conflicts = Conflicts::of(S::ENDPOINT);
             loop {
                 match self.attempt(batch).await {
                     Ok((fates, at)) => return self.done(batch, fates, at).await,
-                    Err(StoreError::Conflict(reason)) => {
-                        tracing::debug!(saga = S::NAME, reason, "conflict; the batch is repeated");
-                        tokio::task::yield_now().await;
-                    }
+                    Err(StoreError::Conflict(reason)) => conflicts.met(&reason, &*self.core.clock).await,
                     Err(_) if batch.len() > 1 => {
                         let (first, second) = batch.split_at_mut(batch.len() / 2);
                         self.settle(first).await;
@@ -125,11 +130,7 @@ impl<S: Saga> SagaEndpoint<S> {
                     Err(error) => match &batch[0].event {
                         // The culprit is alone: what spoils the commit counts as its failure.
                         Ok(event) => batch[0].event = Err((Some(event.id), Failure::retry(error))),
-                        Err(_) => {
-                            let id = batch[0].envelope.message_id;
-                            tracing::error!(saga = S::NAME, message_id = %id, %error, "a failure can not be stored");
-                            return;
-                        }
+                        Err(_) => return refuse(&mut batch[0], &error, S::ENDPOINT),
                     },
                 }
             }
@@ -152,10 +153,13 @@ impl<S: Saga> SagaEndpoint<S> {
     fn step(&self, batch: &[Item], loaded: Loaded, commit: &mut Commit) -> Vec<Fate> {
         let Loaded { handled: mut seen, instances } = loaded;
         let mut live: HashMap<Uuid, Result<Live<S>, Failure>> = HashMap::new();
+        // Failed, to be tried again: a second delivery of the same is told nothing new, a caller gets a try of its own.
+        let mut again = HashSet::new();
         let mut order = Vec::new();
         let mut fates = Vec::with_capacity(batch.len());
         for item in batch {
-            if seen.contains(&item.envelope.message_id) {
+            let (id, is_caller) = (item.envelope.message_id, matches!(item.origin, Origin::Caller(_)));
+            if seen.contains(&id) || (!is_caller && again.contains(&id)) {
                 fates.push(Fate::Duplicate);
                 continue;
             }
@@ -177,11 +181,11 @@ impl<S: Saga> SagaEndpoint<S> {
                     }
                 }
             };
-            if matches!(item.origin, Origin::Caller(_)) && !matches!(verdict, Verdict::Handled(_)) {
+            match &verdict {
                 // The caller is told; nothing of the attempt stays.
-                commit.truncate(before);
-            } else {
-                seen.insert(item.envelope.message_id);
+                Verdict::Again(_) | Verdict::Dead(_) if is_caller => commit.truncate(before),
+                Verdict::Again(_) => drop(again.insert(id)),
+                Verdict::Handled(_) | Verdict::Dead(_) => drop(seen.insert(id)),
             }
             fates.push(Fate::Verdict(verdict));
         }
@@ -215,6 +219,23 @@ impl<S: Saga> SagaEndpoint<S> {
         if !receipts.is_empty() {
             self.core.bus.acknowledge(&receipts);
             self.core.probes.reached(Point::Acknowledged).await;
+        }
+    }
+}
+
+/// A message whose failure can not be stored: a caller is told, what the bus delivered is put off.
+fn refuse(item: &mut Item, error: &StoreError, endpoint: &'static str) {
+    match &mut item.origin {
+        Origin::Bus(_) => {
+            let id = item.envelope.message_id;
+            tracing::error!(endpoint, message_id = %id, %error, "a failure can not be stored; trying again");
+            item.refused = true;
+        }
+        Origin::Caller(reply) => {
+            if let Some(reply) = reply.take() {
+                // A caller who has stopped waiting loses nothing but the answer.
+                let _ = reply.send(Err(SubmitError::Refused(error.to_string())));
+            }
         }
     }
 }
