@@ -22,6 +22,7 @@ mod patience;
 mod replay;
 mod retry;
 mod runtime;
+mod shutdown;
 mod sqlite;
 mod trip;
 mod unreadable;

@@ -78,8 +78,8 @@ impl<S: Saga> SagaEndpoint<S> {
             let mut batch = Vec::new();
             // One side is waited for; of the other, what is there is taken along.
             tokio::select! {
-                () = core.stopping.cancelled() => return,
-                n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { return },
+                () = core.stopping.cancelled() => break,
+                n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { break },
                 n = self.submissions.recv_many(&mut submitted, BATCH), if has_callers => if n == 0 {
                     // Nobody can submit any more; the bus still delivers.
                     has_callers = false;
@@ -99,12 +99,22 @@ impl<S: Saga> SagaEndpoint<S> {
             }
             core.probes.reached(Point::Received).await;
             let from_bus = delivered.drain(..).map(|it| (it.envelope, Origin::Bus(it.receipt)));
-            let from_callers = submitted.drain(..).map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
+            // A caller who has gone already is not waited on: nothing of it is stored.
+            let here = submitted.drain(..).filter(|it| !it.reply.is_closed());
+            let from_callers = here.map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
             batch.extend(from_bus.chain(from_callers).map(|(envelope, origin)| self.item(envelope, origin)));
+            if batch.is_empty() {
+                continue;
+            }
             metrics::histogram!("saga_batch_size", "endpoint" => S::ENDPOINT).record(batch.len() as f64);
             self.settle(&mut batch).await;
             let refused = batch.into_iter().filter(|it| it.refused);
             put_off.add(refused.map(|it| Item { refused: false, ..it }), core.clock.now());
+        }
+        // Who is still in the queue is told for sure that nothing is stored.
+        self.submissions.close();
+        while let Ok(submission) = self.submissions.try_recv() {
+            let _ = submission.reply.send(Err(SubmitError::Stopped));
         }
     }
 

@@ -71,6 +71,9 @@ async fn fire(core: &Core, known: &mut HashSet<Unreadable>) -> Result<(), StoreE
             core.commit(commit).await?;
             core.probes.reached(Point::TimerStored).await;
         }
+        if core.stopping.is_cancelled() {
+            return Ok(());
+        }
         if is_last {
             *known = due.unreadable.into_iter().collect();
             // What is due already and still there can not be read: it must not wake the loop for ever.
