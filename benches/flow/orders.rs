@@ -14,7 +14,7 @@ use host::serve::{Parts, Service};
 use order_saga::{NewItem, NewOrder, Notification, Order, ProcessPayment};
 use saga_core::{
     Backlog, Commit, DeadLetterPage, DeadLetterRow, Envelope, JournalRow, LoadQuery, Loaded, Message, OutboxId,
-    OutboxRow, Store, StoreError, StoredInstance, TimerRow,
+    OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -199,17 +199,17 @@ impl Store for Watched {
         }
         Ok(ids)
     }
-    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.seen.calls.fetch_add(1, Ordering::Relaxed);
         self.inner.outbox(after, limit).await
     }
-    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.seen.calls.fetch_add(1, Ordering::Relaxed);
         self.inner.due_timers(now, limit).await
     }
-    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+    async fn next_due_after(&self, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StoreError> {
         self.seen.calls.fetch_add(1, Ordering::Relaxed);
-        self.inner.next_due().await
+        self.inner.next_due_after(after).await
     }
     async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
         self.inner.instance(saga, id).await

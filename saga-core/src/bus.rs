@@ -47,7 +47,8 @@ pub struct Endpoint {
     pub name: Name,
     /// The names of the types that it subscribes to.
     pub subscriptions: Vec<&'static str>,
-    /// How many unacknowledged messages it takes at the most.
+    /// How many unacknowledged messages it takes at the most: for a bus that pushes over a network. The embedded bus has
+    /// no use for it, because the relay's window bounds what it holds.
     pub prefetch: usize,
 }
 

@@ -176,7 +176,8 @@ pub enum FaultMark {
     Keep,
     /// A message of the instance became a dead letter.
     Set(String),
-    /// A redriven message was handled.
+    /// A redriven message of the instance was handled, any of them: with several faults, the first that is mended
+    /// clears the mark, and the dead letters tell of the others.
     Clear,
 }
 

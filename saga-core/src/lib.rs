@@ -112,7 +112,8 @@ pub use saga::{Ctx, Instance, Row, Saga};
 pub use serde_json::Error as JsonError;
 #[cfg(feature = "runtime")]
 pub use store::{
-    Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Store, StoreError,
+    Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Page, Store, StoreError,
+    Unreadable,
 };
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};

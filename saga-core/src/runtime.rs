@@ -7,6 +7,7 @@ mod core;
 mod deliver;
 mod erased;
 mod handlers;
+mod patience;
 mod relay;
 mod report;
 mod timers;
@@ -19,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -82,9 +83,9 @@ pub struct Runtime {
 /// How the handlers of one endpoint are run. The first registration on an endpoint decides for all of it.
 #[derive(Debug, Clone, Copy)]
 pub struct HandlerOptions {
-    /// How many of the endpoint's messages are handled at the same time.
+    /// How many of the endpoint's messages are handled at the same time; at least 1.
     pub concurrency: usize,
-    /// How long one attempt may take.
+    /// How long one attempt may take; not zero.
     pub timeout: Duration,
 }
 
@@ -107,8 +108,9 @@ pub enum RuntimeError {
     /// The store does not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A loop ended although nobody asked it to: a defect, or the bus was closed.
-    #[error("a loop of the runtime ended: {0}")]
+    /// A loop ended although nobody asked it to: the bus was closed, or a loop has panicked, which is a defect. What was
+    /// in hand is stored and goes on at the next start.
+    #[error("the runtime ended unasked: {0}; start it again, what was in hand is stored")]
     Ended(String),
 }
 
@@ -225,6 +227,7 @@ impl RuntimeBuilder {
         handler: Arc<dyn ErasedHandler>,
         options: HandlerOptions,
     ) {
+        self.check_options(endpoint, options);
         let fresh = || Registered::Handlers { subscriptions: Vec::new(), handlers: HashMap::new(), options };
         match self.endpoints.entry(endpoint).or_insert_with(fresh) {
             Registered::Saga { .. } => self.mistakes.push(format!("{name} shares endpoint {endpoint} with a saga")),
@@ -236,6 +239,18 @@ impl RuntimeBuilder {
                     self.mistakes.push(format!("endpoint {endpoint} has two handlers for {name}"));
                 }
             }
+        }
+    }
+
+    fn check_options(&mut self, endpoint: &str, options: HandlerOptions) {
+        if !(1..=Semaphore::MAX_PERMITS).contains(&options.concurrency) {
+            let (most, is) = (Semaphore::MAX_PERMITS, options.concurrency);
+            self.mistakes.push(format!("the concurrency of endpoint {endpoint} is {is}: say 1 to {most}"));
+        }
+        if options.timeout.is_zero() {
+            let mistake =
+                format!("the timeout of endpoint {endpoint} is zero, so every attempt would fail: say longer");
+            self.mistakes.push(mistake);
         }
     }
 
@@ -275,8 +290,9 @@ impl Runtime {
     /// # Errors
     /// When it can not start, or one of its loops ends unasked.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RuntimeError> {
-        let Self { core, client, endpoints, mut submissions, handed_over, drain } = self;
-        drop(client);
+        // The client of its own stays until the end: the queues of the submissions must not close because the
+        // application, which lives by its bus and its timers, holds none.
+        let Self { core, client: _client, endpoints, mut submissions, handed_over, drain } = self;
         let declared: Vec<_> = endpoints.iter().map(|(name, it)| it.declare(name)).collect();
         let (confirm, confirms) = mpsc::unbounded_channel();
         let receivers = core.bus.start(&declared, confirm).await?;
@@ -304,7 +320,13 @@ impl Runtime {
             Some(ended) = relay.join_next() => Some(ended),
         };
         core.stopping.cancel();
-        let in_hand = async { while workers.join_next().await.is_some() {} };
+        // The relay goes last: what the workers commit and acknowledge is settled. One limit holds for all, because a
+        // store that is away must not keep the process alive; what is not settled is sent again, and known.
+        let in_hand = async {
+            while workers.join_next().await.is_some() {}
+            closing.cancel();
+            while relay.join_next().await.is_some() {}
+        };
         let in_time = tokio::select! {
             () = in_hand => true,
             () = core.clock.sleep(drain) => false,
@@ -312,18 +334,12 @@ impl Runtime {
         if !in_time {
             tracing::warn!(limit = ?drain, "not everything in hand was finished; the rest is stored and goes on at the next start");
             workers.shutdown().await;
-        }
-        closing.cancel();
-        let settled = async { while relay.join_next().await.is_some() {} };
-        tokio::select! {
-            () = settled => {}
-            // A store that is away must not keep the process alive; what is not settled is sent again, and known.
-            () = core.clock.sleep(drain) => {}
+            relay.shutdown().await;
         }
         match ended {
             None => Ok(()),
             Some(Ok(())) => Err(RuntimeError::Ended("the bus delivers no more".to_owned())),
-            Some(Err(error)) => Err(RuntimeError::Ended(error.to_string())),
+            Some(Err(error)) => Err(RuntimeError::Ended(format!("a loop did not end by itself: {error}"))),
         }
     }
 }

@@ -32,14 +32,19 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] it may have been: commit again, and a conflict in the inbox tells.
     async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError>;
 
-    /// Unsettled outbox rows with an id larger than `after`, smallest first.
-    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError>;
+    /// Unsettled outbox rows with an id larger than `after`, smallest first: `limit` of them, or all there are.
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError>;
 
-    /// Timers that are due at `now`, the earliest first.
-    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError>;
+    /// Timers that are due at `now`, the earliest first: `limit` of them, or all there are.
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError>;
 
-    /// When the earliest timer is due.
-    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError>;
+    /// When the earliest of those timers is due that are due later than `after`.
+    async fn next_due_after(&self, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StoreError>;
+
+    /// When the earliest timer of all is due.
+    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.next_due_after(DateTime::<Utc>::MIN_UTC).await
+    }
 
     /// One instance.
     async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError>;
@@ -80,6 +85,25 @@ pub struct Loaded {
     pub handled: HashSet<Uuid>,
     /// Those of the instances that exist.
     pub instances: HashMap<Uuid, StoredInstance>,
+}
+
+/// Rows of the outbox or of the timers, in their order. A row that can not be read blocks no other: the store passes it
+/// over, tells of it, and leaves it where it is for an operator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// What was asked for.
+    pub rows: Vec<T>,
+    /// What was passed over on the way.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A stored row that can not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Unreadable {
+    /// Its key, as it is stored.
+    pub key: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 /// A page of dead letters.

@@ -1,6 +1,8 @@
 //! One message against one instance: decides everything that is to be written, and writes nothing. Pure; the runtime
 //! and the explorer both live by it.
 
+mod live;
+
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,8 +14,8 @@ use uuid::Uuid;
 
 use crate::alphabet::Finite;
 use crate::commit::{
-    Commit, DeadLetterRow, FaultMark, InboxRow, InstanceRow, JournalEffect, JournalOutcome, JournalRow, Mark, Name,
-    OutboxRow, StoredInstance, TimerKind, TimerRow,
+    Commit, DeadLetterRow, FaultMark, InboxRow, JournalEffect, JournalOutcome, JournalRow, Mark, Name, OutboxRow,
+    TimerKind, TimerRow,
 };
 use crate::effect::{Effect, Effects, Outgoing};
 use crate::failure::{Failure, FailureKind};
@@ -22,50 +24,7 @@ use crate::message::{Body, Envelope, header};
 use crate::retry::RetryPolicy;
 use crate::saga::{Ctx, Instance, Saga};
 
-/// An instance while a batch works on it: what it is now, and what the store must still hold when it is written.
-#[derive(Debug, Clone)]
-pub(crate) struct Live<S: Saga> {
-    pub(crate) instance: Instance<S>,
-    loaded: u64,
-    /// The instance's data as JSON; absent until it is stored or moved.
-    data: Option<Body>,
-}
-
-impl<S: Saga> Live<S> {
-    /// An instance that is not stored yet.
-    pub(crate) fn new(id: Uuid) -> Self {
-        Self { instance: Instance::new(id), loaded: 0, data: None }
-    }
-
-    /// Reads a stored instance. What a newer version wrote is not misread: it is a permanent failure of the message.
-    pub(crate) fn restore(stored: &StoredInstance) -> Result<Self, Failure> {
-        let unreadable = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::permanent(format!("instance {} of saga {} has {what}: {error}", stored.id, S::NAME))
-        };
-        let state = S::State::from_name(&stored.state)
-            .ok_or_else(|| unreadable("a state that this version does not know", &stored.state))?;
-        let data = stored.data.read().map_err(|error| unreadable("data that this version can not read", &error))?;
-        let timers = stored.timers.read().map_err(|error| unreadable("timers that can not be read", &error))?;
-        let instance = Instance { id: stored.id, state, data, version: stored.version, timers };
-        Ok(Self { instance, loaded: stored.version, data: Some(stored.data.clone()) })
-    }
-
-    /// Adds the instance to the commit, if it has moved.
-    pub(crate) fn write(&self, commit: &mut Commit) {
-        let it = &self.instance;
-        if it.version > self.loaded {
-            commit.instances.push(InstanceRow {
-                saga: S::NAME,
-                id: it.id,
-                expected: self.loaded,
-                version: it.version,
-                state: it.state.name(),
-                data: self.data.as_ref().map_or_else(|| Body::of(&it.data), Body::clone).as_str().to_owned(),
-                timers: Body::of(&it.timers).as_str().to_owned(),
-            });
-        }
-    }
-}
+pub(crate) use live::Live;
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +46,10 @@ pub(crate) fn step<S: Saga>(
     retry: &RetryPolicy,
     commit: &mut Commit,
 ) -> Verdict {
-    let before = live.instance.clone();
+    let before = match live.copy() {
+        Ok(before) => before,
+        Err(failure) => return faulted(live, failure, envelope, retry, commit),
+    };
     // MassTransit's own scheduler marks its messages with the same header: those are no timers of this saga.
     let token = envelope.timer_token().filter(|_| envelope.saga() == Some(S::NAME));
     let fired = match token {
@@ -139,11 +101,23 @@ pub(crate) fn step<S: Saga>(
         Err(panic) => Failure::panicked(&*panic),
     };
     live.instance = before;
+    faulted(live, failure, envelope, retry, commit)
+}
+
+/// A step that failed; the instance is as it was before.
+fn faulted<S: Saga>(
+    live: &Live<S>,
+    failure: Failure,
+    envelope: &Arc<Envelope>,
+    retry: &RetryPolicy,
+    commit: &mut Commit,
+) -> Verdict {
     let row = journal::<S>(&live.instance, envelope, JournalOutcome::Faulted, commit.at);
     fail(Failed { envelope, endpoint: S::ENDPOINT.into(), journal: Some(row), failure, answer: None }, retry, commit)
 }
 
-/// A message that no instance could be found for, or whose instance can not be read.
+/// A message that can not be handled, whatever its instance's state: nobody can read it or its instance, or the store
+/// refuses what its step writes. `id` is the instance that it belongs to, where that is known.
 pub(crate) fn refuse<S: Saga>(
     id: Option<Uuid>,
     failure: Failure,
@@ -176,11 +150,16 @@ pub(crate) struct Failed<'a> {
     pub(crate) answer: Option<Outgoing>,
 }
 
+/// When a message that has failed is tried again; `None`: this was the last attempt.
+pub(crate) fn again(envelope: &Envelope, kind: FailureKind, retry: &RetryPolicy) -> Option<Duration> {
+    retry.delay(envelope.attempt(), envelope.message_id).filter(|_| kind.is_retryable())
+}
+
 /// Counts a failure: another attempt later, or a dead letter, a `Fault`, the instance marked.
 pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit) -> Verdict {
     let Failed { envelope, endpoint, journal, failure, answer } = failed;
     let kind = failure.kind();
-    let again = retry.delay(envelope.attempt(), envelope.message_id).filter(|_| kind.is_retryable());
+    let again = again(envelope, kind, retry);
     let outcome = match (again, kind) {
         (Some(_), FailureKind::Deferred) => JournalOutcome::Deferred,
         (Some(_), _) => JournalOutcome::Retried,

@@ -21,7 +21,10 @@ saga_core::bus_conformance!(Embedded);
 async fn a_bus_is_started_once() {
     let bus = EmbeddedBus::new();
     assert!(bus.health().is_err(), "it is not started");
-    let (confirm, _confirms) = tokio::sync::mpsc::unbounded_channel();
+    let (confirm, confirms) = tokio::sync::mpsc::unbounded_channel();
     assert!(bus.start(&[], confirm.clone()).await.is_ok());
     assert!(matches!(bus.start(&[], confirm).await, Err(BusError::Topology(_))));
+    assert_eq!(bus.health(), Ok(()));
+    drop(confirms);
+    assert!(bus.health().is_err(), "its runtime is gone");
 }

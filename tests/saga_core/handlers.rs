@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use saga_core::{Envelope, Point, Probe};
+use saga_core::testkit::Harness;
+use saga_core::{
+    Activity, ActivityHandler, Envelope, Failure, HandlerContext, HandlerOptions, Message, Point, Probe, RetryPolicy,
+};
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -65,4 +69,65 @@ fn given_two_attempts_at_one_message_when_they_return_together_then_its_outcome_
     assert_eq!(harness.published::<Wired>().len(), 1, "and one outcome was told");
     assert_eq!(harness.state::<Lamp>(LAMP).as_deref(), Some("Shining"));
     assert_eq!((harness.backlog().outbox, harness.dead_letters().len()), (0, 0));
+}
+
+/// A command that fails, and whose failure message can not be made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Hopeless;
+
+impl Message for Hopeless {
+    const NAME: &'static str = "Test:Hopeless";
+}
+
+impl Activity for Hopeless {
+    const ENDPOINT: &'static str = "hopeless";
+    type Outcome = Wired;
+    type Failed = Wired;
+    fn failed(&self, _: &Failure) -> Wired {
+        panic!("lost for words")
+    }
+}
+
+/// Always fails; how, the flag says.
+struct Fails(bool);
+
+/// Panics when it is dropped in the middle of the work.
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "dropped");
+    }
+}
+
+#[async_trait]
+impl ActivityHandler<Hopeless> for Fails {
+    async fn execute(&self, _: &Hopeless, context: &HandlerContext) -> Result<Wired, Failure> {
+        if self.0 {
+            return Err(Failure::retry("no way"));
+        }
+        let _guard = PanicsWhenDropped;
+        context.sleep(Duration::from_secs(3_600)).await;
+        Err(Failure::retry("it was never dropped"))
+    }
+}
+
+#[test]
+fn given_a_failure_message_that_panics_when_retries_end_then_a_dead_letter_without_an_answer() {
+    for (returns, error) in [(true, "no way"), (false, "the handler panicked: dropped")] {
+        let mut harness = Harness::builder()
+            .with(move |runtime| {
+                let retry = RetryPolicy { limit: 1, ..RetryPolicy::default() };
+                runtime.retry(retry).activity::<Hopeless>(Fails(returns), HandlerOptions::default())
+            })
+            .start();
+        for n in 1..=2 {
+            harness.send_envelope("hopeless", Envelope::new(Uuid::from_u128(n), &Hopeless));
+            harness.advance(Duration::from_secs(120));
+        }
+        let dead: Vec<_> = harness.dead_letters().into_iter().map(|row| (row.error, row.attempts)).collect();
+        assert_eq!(dead, [(error.to_owned(), 2), (error.to_owned(), 2)]);
+        assert!(harness.published::<Wired>().is_empty());
+        assert_eq!((harness.backlog().outbox, harness.backlog().timers), (0, 0));
+    }
 }

@@ -203,7 +203,7 @@ async fn given_commits_that_undo_each_other_when_they_wait_together_then_they_ar
         }
     }
     assert!(!is_handled(&store, 1).await);
-    assert_eq!(store.due_timers(at(10), 10).await.unwrap(), [timer(3)]);
+    assert_eq!(store.due_timers(at(10), 10).await.unwrap().rows, [timer(3)]);
 }
 
 #[tokio::test]

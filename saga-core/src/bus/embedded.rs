@@ -12,7 +12,8 @@ use crate::commit::{OutboxId, OutboxRow};
 /// Carries messages between the endpoints of one process.
 ///
 /// It keeps nothing itself: a message is confirmed only when every endpoint that it went to has acknowledged it, so
-/// until then its outbox row stands, and after a crash it is sent again. The relay's window bounds what is in memory.
+/// until then its outbox row stands, and after a crash it is sent again. The relay's window bounds what is in memory;
+/// an endpoint's own [`prefetch`](Endpoint::prefetch) is not looked at.
 #[derive(Default)]
 pub struct EmbeddedBus(Mutex<State>);
 
@@ -138,7 +139,8 @@ impl Bus for EmbeddedBus {
     }
 
     fn health(&self) -> Result<(), String> {
-        match self.state().confirms {
+        match &self.state().confirms {
+            Some(confirms) if confirms.is_closed() => Err("the runtime of this bus has stopped".to_owned()),
             Some(_) => Ok(()),
             None => Err("the bus is not started".to_owned()),
         }

@@ -46,7 +46,7 @@ impl Submitted {
     }
 }
 
-/// Why a submission was not taken. Nothing of it is stored.
+/// Why a submission was not taken. Nothing of it is stored, but after [`Unknown`](Self::Unknown) something may be.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
@@ -56,6 +56,12 @@ pub enum SubmitError {
     /// The runtime is shutting down, or gone, or does not run the saga.
     #[error("the runtime is not running")]
     Stopped,
+    /// The runtime ended with the submission in hand: it may or may not be stored. Submit again under the same message
+    /// id, which can not be handled twice.
+    #[error(
+        "the runtime ended meanwhile; the message may or may not be stored: submit it again under the same message id"
+    )]
+    Unknown,
     /// The saga does not take the message: rejected or deferred by the table, undecodable, or its handler failed.
     #[error("the saga does not take the message: {0}")]
     Refused(String),
@@ -81,8 +87,8 @@ impl Client {
     /// leaves nothing behind: no retry, no dead letter.
     ///
     /// # Errors
-    /// When it was not taken. A caller that stops waiting does not know whether it was: submit again under the same
-    /// message id.
+    /// When it was not taken, or nobody knows whether it was ([`SubmitError::Unknown`]). A caller that stops waiting
+    /// knows as little: submit again under the same message id.
     pub async fn submit<S: Saga>(&self, envelope: Envelope) -> Result<Submitted, SubmitError> {
         let sender = self.submissions.get(S::ENDPOINT).ok_or(SubmitError::Stopped)?;
         let (reply, answer) = oneshot::channel();
@@ -90,7 +96,7 @@ impl Client {
             mpsc::error::TrySendError::Full(_) => SubmitError::Busy,
             mpsc::error::TrySendError::Closed(_) => SubmitError::Stopped,
         })?;
-        answer.await.unwrap_or(Err(SubmitError::Stopped))
+        answer.await.unwrap_or(Err(SubmitError::Unknown))
     }
 
     /// Publishes a message; it is durable when this returns.

@@ -14,8 +14,9 @@ use crate::probe::{Point, Probes};
 use crate::retry::RetryPolicy;
 use crate::store::{LoadQuery, Loaded, Store, StoreError};
 
-/// How many messages share one load and one commit at the most. Beyond a few hundred a batch gains nothing and makes
-/// a lone message wait.
+/// How many messages of one source share one load and one commit at the most; a saga's batch has two sources, its bus
+/// and its callers, and is up to twice as large. Beyond a few hundred a batch gains nothing and makes a lone message
+/// wait.
 pub(crate) const BATCH: usize = 512;
 
 /// The first pause after the store did not answer; it doubles up to [`STORE_PAUSE_MAX`].

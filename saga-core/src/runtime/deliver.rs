@@ -17,6 +17,7 @@ use crate::message::Envelope;
 use crate::probe::Point;
 use crate::runtime::client::{SubmitError, Submitted};
 use crate::runtime::core::{BATCH, Core};
+use crate::runtime::patience::{Conflicts, PutOff};
 use crate::runtime::report;
 use crate::saga::Saga;
 use crate::store::{LoadQuery, Loaded, StoreError};
@@ -40,7 +41,10 @@ pub(crate) struct SagaEndpoint<S: Saga> {
 struct Item {
     envelope: Arc<Envelope>,
     origin: Origin,
-    event: Result<Event, Failure>,
+    /// What it says; or why it can not be handled, and the instance that it belongs to as far as that is known.
+    event: Result<Event, (Option<Uuid>, Failure)>,
+    /// The store refuses even to note that it failed.
+    refused: bool,
 }
 
 /// Who waits for the message's commit.
@@ -68,12 +72,20 @@ impl<S: Saga> SagaEndpoint<S> {
     pub(crate) async fn run(mut self) {
         let core = self.core.clone();
         let (mut delivered, mut submitted) = (Vec::new(), Vec::new());
+        let mut has_callers = true;
+        let mut put_off = PutOff::default();
         loop {
+            let mut batch = Vec::new();
             // One side is waited for; of the other, what is there is taken along.
             tokio::select! {
-                () = core.stopping.cancelled() => return,
-                n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { return },
-                n = self.submissions.recv_many(&mut submitted, BATCH) => if n == 0 { return },
+                () = core.stopping.cancelled() => break,
+                n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { break },
+                n = self.submissions.recv_many(&mut submitted, BATCH), if has_callers => if n == 0 {
+                    // Nobody can submit any more; the bus still delivers.
+                    has_callers = false;
+                    continue;
+                },
+                () = put_off.due(&*core.clock) => batch = put_off.take(),
             }
             while delivered.len() < BATCH
                 && let Ok(delivery) = self.deliveries.try_recv()
@@ -87,40 +99,48 @@ impl<S: Saga> SagaEndpoint<S> {
             }
             core.probes.reached(Point::Received).await;
             let from_bus = delivered.drain(..).map(|it| (it.envelope, Origin::Bus(it.receipt)));
-            let from_callers = submitted.drain(..).map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
-            let mut batch: Vec<Item> = from_bus
-                .chain(from_callers)
-                .map(|(envelope, origin)| Item { event: self.machine.read(&envelope), envelope, origin })
-                .collect();
+            // A caller who has gone already is not waited on: nothing of it is stored.
+            let here = submitted.drain(..).filter(|it| !it.reply.is_closed());
+            let from_callers = here.map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
+            batch.extend(from_bus.chain(from_callers).map(|(envelope, origin)| self.item(envelope, origin)));
+            if batch.is_empty() {
+                continue;
+            }
             metrics::histogram!("saga_batch_size", "endpoint" => S::ENDPOINT).record(batch.len() as f64);
             self.settle(&mut batch).await;
+            let refused = batch.into_iter().filter(|it| it.refused);
+            put_off.add(refused.map(|it| Item { refused: false, ..it }), core.clock.now());
         }
+        // Who is still in the queue is told for sure that nothing is stored.
+        self.submissions.close();
+        while let Ok(submission) = self.submissions.try_recv() {
+            let _ = submission.reply.send(Err(SubmitError::Stopped));
+        }
+    }
+
+    fn item(&self, envelope: Arc<Envelope>, origin: Origin) -> Item {
+        let event = self.machine.read(&envelope).map_err(|failure| (envelope.correlation_id, failure));
+        Item { envelope, origin, event, refused: false }
     }
 
     /// Commits the batch, or, if one message spoils it, its halves, down to the culprit.
     fn settle<'a>(&'a self, batch: &'a mut [Item]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
+            let mut conflicts = Conflicts::of(S::ENDPOINT);
             loop {
                 match self.attempt(batch).await {
                     Ok((fates, at)) => return self.done(batch, fates, at).await,
-                    Err(StoreError::Conflict(reason)) => {
-                        tracing::debug!(saga = S::NAME, reason, "conflict; the batch is repeated");
-                        tokio::task::yield_now().await;
-                    }
+                    Err(StoreError::Conflict(reason)) => conflicts.met(&reason, &*self.core.clock).await,
                     Err(_) if batch.len() > 1 => {
                         let (first, second) = batch.split_at_mut(batch.len() / 2);
                         self.settle(first).await;
                         self.settle(second).await;
                         return;
                     }
-                    Err(error) => match batch[0].event {
+                    Err(error) => match &batch[0].event {
                         // The culprit is alone: what spoils the commit counts as its failure.
-                        Ok(_) => batch[0].event = Err(Failure::retry(error)),
-                        Err(_) => {
-                            let id = batch[0].envelope.message_id;
-                            tracing::error!(saga = S::NAME, message_id = %id, %error, "a failure can not be stored");
-                            return;
-                        }
+                        Ok(event) => batch[0].event = Err((Some(event.id), Failure::retry(error))),
+                        Err(_) => return refuse(&mut batch[0], &error, S::ENDPOINT),
                     },
                 }
             }
@@ -143,21 +163,24 @@ impl<S: Saga> SagaEndpoint<S> {
     fn step(&self, batch: &[Item], loaded: Loaded, commit: &mut Commit) -> Vec<Fate> {
         let Loaded { handled: mut seen, instances } = loaded;
         let mut live: HashMap<Uuid, Result<Live<S>, Failure>> = HashMap::new();
+        // Failed, to be tried again: a second delivery of the same is told nothing new, a caller gets a try of its own.
+        let mut again = HashSet::new();
         let mut order = Vec::new();
         let mut fates = Vec::with_capacity(batch.len());
         for item in batch {
-            if seen.contains(&item.envelope.message_id) {
+            let (id, is_caller) = (item.envelope.message_id, matches!(item.origin, Origin::Caller(_)));
+            if seen.contains(&id) || (!is_caller && again.contains(&id)) {
                 fates.push(Fate::Duplicate);
                 continue;
             }
             let before = commit.lengths();
             let retry = &self.core.retry;
             let verdict = match &item.event {
-                Err(failure) => unit_of_work::refuse::<S>(None, failure.clone(), &item.envelope, retry, commit),
+                Err((id, failure)) => unit_of_work::refuse::<S>(*id, failure.clone(), &item.envelope, retry, commit),
                 Ok(event) => {
                     let slot = live.entry(event.id).or_insert_with(|| {
                         order.push(event.id);
-                        instances.get(&event.id).map_or_else(|| Ok(Live::new(event.id)), Live::restore)
+                        Live::load(event.id, instances.get(&event.id))
                     });
                     match slot {
                         Ok(it) => unit_of_work::step(&self.machine, it, event, &item.envelope, retry, commit),
@@ -168,11 +191,11 @@ impl<S: Saga> SagaEndpoint<S> {
                     }
                 }
             };
-            if matches!(item.origin, Origin::Caller(_)) && !matches!(verdict, Verdict::Handled(_)) {
+            match &verdict {
                 // The caller is told; nothing of the attempt stays.
-                commit.truncate(before);
-            } else {
-                seen.insert(item.envelope.message_id);
+                Verdict::Again(_) | Verdict::Dead(_) if is_caller => commit.truncate(before),
+                Verdict::Again(_) => drop(again.insert(id)),
+                Verdict::Handled(_) | Verdict::Dead(_) => drop(seen.insert(id)),
             }
             fates.push(Fate::Verdict(verdict));
         }
@@ -206,6 +229,23 @@ impl<S: Saga> SagaEndpoint<S> {
         if !receipts.is_empty() {
             self.core.bus.acknowledge(&receipts);
             self.core.probes.reached(Point::Acknowledged).await;
+        }
+    }
+}
+
+/// A message whose failure can not be stored: a caller is told, what the bus delivered is put off.
+fn refuse(item: &mut Item, error: &StoreError, endpoint: &'static str) {
+    match &mut item.origin {
+        Origin::Bus(_) => {
+            let id = item.envelope.message_id;
+            tracing::error!(endpoint, message_id = %id, %error, "a failure can not be stored; trying again");
+            item.refused = true;
+        }
+        Origin::Caller(reply) => {
+            if let Some(reply) = reply.take() {
+                // A caller who has stopped waiting loses nothing but the answer.
+                let _ = reply.send(Err(SubmitError::Refused(error.to_string())));
+            }
         }
     }
 }

@@ -20,23 +20,12 @@ pub(crate) struct Work {
     pub(crate) messages: Vec<(Option<Name>, Outgoing)>,
 }
 
-/// A failed attempt, with what the caller is told if it was the last.
-pub(crate) struct Failing {
-    pub(crate) failure: Failure,
-    pub(crate) answer: Option<Outgoing>,
-}
-
-impl Failing {
-    pub(crate) fn plain(failure: Failure) -> Self {
-        Self { failure, answer: None }
-    }
-}
-
 #[async_trait]
 pub(crate) trait ErasedHandler: Send + Sync {
     async fn handle(&self, context: &HandlerContext) -> Result<Work, Failure>;
 
-    fn failing(&self, envelope: &Envelope, failure: Failure) -> Failing;
+    /// What the caller is told when the last attempt has failed.
+    fn answer(&self, envelope: &Envelope, failure: &Failure) -> Option<Outgoing>;
 }
 
 pub(crate) struct Performs<A, H>(pub(crate) H, pub(crate) PhantomData<fn() -> A>);
@@ -56,9 +45,8 @@ impl<A: Activity, H: ActivityHandler<A>> ErasedHandler for Performs<A, H> {
         Ok(Work { rows: Vec::new(), answer: Some(outcome.into_outgoing()), messages: Vec::new() })
     }
 
-    fn failing(&self, envelope: &Envelope, failure: Failure) -> Failing {
-        let answer = read::<A>(envelope).ok().map(|command| Outgoing::of(&command.failed(&failure)));
-        Failing { failure, answer }
+    fn answer(&self, envelope: &Envelope, failure: &Failure) -> Option<Outgoing> {
+        read::<A>(envelope).ok().map(|command| Outgoing::of(&command.failed(failure)))
     }
 }
 
@@ -71,7 +59,7 @@ impl<M: Message, C: Consumer<M>> ErasedHandler for Consumes<M, C> {
         Ok(Work { rows, answer: None, messages: output.messages })
     }
 
-    fn failing(&self, _: &Envelope, failure: Failure) -> Failing {
-        Failing::plain(failure)
+    fn answer(&self, _: &Envelope, _: &Failure) -> Option<Outgoing> {
+        None
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::bus::{Delivery, Receipt};
 use crate::commit::{Commit, FaultMark, InboxRow, JournalOutcome, Name, OutboxRow};
+use crate::effect::Outgoing;
 use crate::failure::{Failure, FailureKind};
 use crate::handler::HandlerContext;
 use crate::message::Envelope;
@@ -21,7 +22,8 @@ use crate::probe::Point;
 use crate::runtime::HandlerOptions;
 use crate::runtime::core::{BATCH, Core};
 use crate::runtime::deliver::handled_before;
-use crate::runtime::erased::{ErasedHandler, Failing, Work};
+use crate::runtime::erased::{ErasedHandler, Work};
+use crate::runtime::patience::{Conflicts, PutOff};
 use crate::runtime::report;
 use crate::store::StoreError;
 use crate::unit_of_work::{self, Failed, Verdict};
@@ -38,9 +40,20 @@ pub(crate) struct HandlerEndpoint {
 struct Completion {
     envelope: Arc<Envelope>,
     receipt: Receipt,
-    result: Result<Work, Failing>,
+    result: Result<Work, Failure>,
+    stage: Stage,
     /// The place that the message takes at its endpoint until its outcome is committed.
     _permit: OwnedSemaphorePermit,
+}
+
+/// How far a completion has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// Its outcome is committed, by us or by somebody else, and it is acknowledged.
+    Done,
+    /// The store refuses even to note that it failed.
+    Refused,
 }
 
 /// The attempts that are being made now.
@@ -140,39 +153,46 @@ impl HandlerEndpoint {
         done: mpsc::UnboundedSender<Completion>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let Delivery { envelope, receipt } = delivery;
-        let handler = envelope.message_type.iter().find_map(|name| self.handlers.get(&**name)).cloned();
+        let handler = self.handler(&envelope).cloned();
         let context = HandlerContext::new(envelope.clone(), self.core.clock.clone());
         let (core, endpoint, timeout) = (self.core.clone(), self.name, self.options.timeout);
         async move {
             let started = Instant::now();
-            let result = match handler {
-                None => Err(Failing::plain(Failure::new(
-                    FailureKind::Undecodable,
-                    format_args!("endpoint {endpoint} has no handler for {}", envelope.name()),
-                ))),
-                Some(handler) => {
-                    let work = AssertUnwindSafe(handler.handle(&context)).catch_unwind();
-                    let outcome = tokio::select! {
-                        outcome = work => outcome.unwrap_or_else(|panic| Err(Failure::panicked(&*panic))),
-                        () = core.clock.sleep(timeout) => Err(Failure::new(
-                            FailureKind::Timeout,
-                            format_args!("the handler did not return within {timeout:?}"),
-                        )),
-                    };
-                    outcome.map_err(|failure| handler.failing(&envelope, failure))
+            let work = async {
+                let Some(handler) = handler else {
+                    return Err(Failure::new(
+                        FailureKind::Undecodable,
+                        format_args!("endpoint {endpoint} has no handler for {}", envelope.name()),
+                    ));
+                };
+                tokio::select! {
+                    outcome = handler.handle(&context) => outcome,
+                    () = core.clock.sleep(timeout) => Err(Failure::new(
+                        FailureKind::Timeout,
+                        format_args!("the handler did not return within {timeout:?}"),
+                    )),
                 }
             };
+            // Around the timeout too: a handler may panic while it is dropped.
+            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let result = result.unwrap_or_else(|panic| Err(Failure::panicked(&*panic)));
             metrics::histogram!("saga_handler_seconds", "endpoint" => endpoint).record(started.elapsed().as_secs_f64());
             core.probes.reached(Point::Performed).await;
             // The receiver outlives every sender.
-            let _ = done.send(Completion { envelope, receipt, result, _permit: permit });
+            let _ = done.send(Completion { envelope, receipt, result, stage: Stage::Open, _permit: permit });
         }
     }
 
     async fn complete(&self, mut completions: mpsc::UnboundedReceiver<Completion>, running: &Running) {
-        let mut batch = Vec::new();
-        while completions.recv_many(&mut batch, BATCH).await > 0 {
+        let mut put_off = PutOff::default();
+        loop {
+            let mut batch = Vec::new();
+            tokio::select! {
+                n = completions.recv_many(&mut batch, BATCH) => if n == 0 { return },
+                () = put_off.due(&*self.core.clock) => batch = put_off.take(),
+            }
             metrics::histogram!("saga_batch_size", "endpoint" => self.name).record(batch.len() as f64);
+            let mut refused = Vec::new();
             while !batch.is_empty() {
                 // Two attempts at one message, which a crash may leave, must not meet in one commit: the second finds
                 // what the first has written.
@@ -183,84 +203,92 @@ impl HandlerEndpoint {
                 self.settle(&mut now).await;
                 let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
                 for it in now {
-                    running.remove(&attempt_of(&it.envelope));
+                    if it.stage == Stage::Refused {
+                        refused.push(Completion { stage: Stage::Open, ..it });
+                    } else {
+                        running.remove(&attempt_of(&it.envelope));
+                    }
                 }
             }
+            put_off.add(refused.into_iter(), self.core.clock.now());
         }
     }
 
     /// Commits the outcomes, or, if one spoils the commit, their halves, down to the culprit.
     fn settle<'a>(&'a self, batch: &'a mut [Completion]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
+            let mut conflicts = Conflicts::of(self.name);
             loop {
-                match self.commit(batch).await {
+                let error = match self.commit(batch).await {
                     Ok(()) => return,
-                    Err(StoreError::Conflict(reason)) => {
-                        tracing::debug!(endpoint = self.name, reason, "conflict; the batch is repeated");
-                        tokio::task::yield_now().await;
-                    }
-                    Err(_) if batch.len() > 1 => {
-                        let (first, second) = batch.split_at_mut(batch.len() / 2);
-                        self.settle(first).await;
-                        self.settle(second).await;
-                        return;
-                    }
-                    Err(error) => {
-                        let it = &mut batch[0];
-                        if it.result.is_err() {
-                            let id = it.envelope.message_id;
-                            tracing::error!(endpoint = self.name, message_id = %id, %error, "a failure can not be stored");
-                            return;
+                    Err(StoreError::Conflict(reason)) => match self.drop_handled(batch).await {
+                        Ok(0) => {
+                            conflicts.met(&reason, &*self.core.clock).await;
+                            continue;
                         }
-                        // The culprit is alone: what spoils the commit counts as its failure.
-                        let failure = Failure::retry(error);
-                        let handler = it.envelope.message_type.iter().find_map(|name| self.handlers.get(&**name));
-                        it.result = Err(match handler {
-                            Some(handler) => handler.failing(&it.envelope, failure),
-                            None => Failing::plain(failure),
-                        });
-                    }
+                        Ok(_) => continue,
+                        Err(error) => error,
+                    },
+                    Err(error) => error,
+                };
+                if batch.len() > 1 {
+                    let (first, second) = batch.split_at_mut(batch.len() / 2);
+                    self.settle(first).await;
+                    self.settle(second).await;
+                    return;
                 }
+                let it = &mut batch[0];
+                if it.result.is_err() {
+                    let (endpoint, id) = (self.name, it.envelope.message_id);
+                    tracing::error!(endpoint, message_id = %id, %error, "a failure can not be stored; trying again");
+                    it.stage = Stage::Refused;
+                    return;
+                }
+                // The culprit is alone: what spoils the commit counts as its failure.
+                it.result = Err(Failure::retry(error));
             }
         })
     }
 
-    async fn commit(&self, batch: &[Completion]) -> Result<(), StoreError> {
-        let ids: Vec<Uuid> = batch.iter().map(|it| it.envelope.message_id).collect();
+    /// Commits what is open in the batch.
+    async fn commit(&self, batch: &mut [Completion]) -> Result<(), StoreError> {
+        let mut open: Vec<_> = batch.iter_mut().filter(|it| it.stage == Stage::Open).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
         let mut commit = Commit::new(self.core.clock.now());
         let mut verdicts = Vec::new();
-        for it in batch {
+        for it in &open {
             verdicts.push(match &it.result {
                 Ok(work) => self.handled(it, work, &mut commit),
-                Err(failing) => self.failed(it, failing, &mut commit),
+                Err(failure) => self.failed(it, failure, &mut commit),
             });
         }
-        match self.core.commit(commit).await {
-            Err(StoreError::Conflict(reason)) => return self.without_handled(batch, &ids, reason).await,
-            outcome => outcome?,
-        }
-        for (it, verdict) in batch.iter().zip(&verdicts) {
+        self.core.commit(commit).await?;
+        for (it, verdict) in open.iter().zip(&verdicts) {
             report::verdict(self.name, &it.envelope, verdict);
         }
-        self.acknowledge(batch.iter()).await;
+        self.done(&mut open).await;
         Ok(())
     }
 
-    /// Somebody else has handled a part of the batch meanwhile: that part is acknowledged, the rest is committed alone.
-    async fn without_handled(&self, batch: &[Completion], ids: &[Uuid], reason: String) -> Result<(), StoreError> {
-        let handled = handled_before(&self.core, self.name, ids).await?;
-        if handled.is_empty() {
-            return Err(StoreError::Conflict(reason));
+    /// Acknowledges what somebody else has handled meanwhile; says how many these were. The rest is still open.
+    async fn drop_handled(&self, batch: &mut [Completion]) -> Result<usize, StoreError> {
+        let mut open: Vec<_> = batch.iter_mut().filter(|it| it.stage == Stage::Open).collect();
+        let ids: Vec<Uuid> = open.iter().map(|it| it.envelope.message_id).collect();
+        let handled = handled_before(&self.core, self.name, &ids).await?;
+        open.retain(|it| handled.contains(&it.envelope.message_id));
+        if !open.is_empty() {
+            self.done(&mut open).await;
         }
-        self.acknowledge(batch.iter().filter(|it| handled.contains(&it.envelope.message_id))).await;
-        for it in batch.iter().filter(|it| !handled.contains(&it.envelope.message_id)) {
-            Box::pin(self.commit(std::slice::from_ref(it))).await?;
-        }
-        Ok(())
+        Ok(open.len())
     }
 
-    async fn acknowledge(&self, batch: impl Iterator<Item = &Completion>) {
-        let receipts: Vec<_> = batch.map(|it| it.receipt).collect();
+    async fn done(&self, batch: &mut [&mut Completion]) {
+        for it in &mut *batch {
+            it.stage = Stage::Done;
+        }
+        let receipts: Vec<_> = batch.iter().map(|it| it.receipt).collect();
         self.core.bus.acknowledge(&receipts);
         self.core.probes.reached(Point::Acknowledged).await;
     }
@@ -286,20 +314,32 @@ impl HandlerEndpoint {
         Verdict::Handled(JournalOutcome::Moved)
     }
 
-    fn failed(&self, it: &Completion, failing: &Failing, commit: &mut Commit) -> Verdict {
-        let envelope = &it.envelope;
+    fn failed(&self, it: &Completion, failure: &Failure, commit: &mut Commit) -> Verdict {
+        let (envelope, retry) = (&it.envelope, &self.core.retry);
         let journal = self.instance(envelope).map(|(saga, id)| {
             let outcome = JournalOutcome::Faulted;
             unit_of_work::journal_line(saga, id, self.name.into(), envelope, outcome, commit.at)
         });
-        let failed = Failed {
-            envelope,
-            endpoint: self.name.into(),
-            journal,
-            failure: failing.failure.clone(),
-            answer: failing.answer.clone(),
-        };
-        unit_of_work::fail(failed, &self.core.retry, commit)
+        let again = unit_of_work::again(envelope, failure.kind(), retry);
+        let answer = if again.is_some() { None } else { self.answer(envelope, failure) };
+        let failed = Failed { envelope, endpoint: self.name.into(), journal, failure: failure.clone(), answer };
+        unit_of_work::fail(failed, retry, commit)
+    }
+
+    /// What the caller is told of the last failure. The application makes it: if that panics, the message is given up
+    /// without an answer.
+    fn answer(&self, envelope: &Envelope, failure: &Failure) -> Option<Outgoing> {
+        let handler = self.handler(envelope)?;
+        let answer = catch_unwind(AssertUnwindSafe(|| handler.answer(envelope, failure)));
+        answer.unwrap_or_else(|panic| {
+            let (id, error) = (envelope.message_id, Failure::panicked(&*panic));
+            tracing::error!(endpoint = self.name, message_id = %id, %error, "the caller can not be told of the failure");
+            None
+        })
+    }
+
+    fn handler(&self, envelope: &Envelope) -> Option<&Arc<dyn ErasedHandler>> {
+        envelope.message_type.iter().find_map(|name| self.handlers.get(&**name))
     }
 
     /// The saga instance on whose behalf the message was sent.

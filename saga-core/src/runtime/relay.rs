@@ -31,6 +31,8 @@ const SETTLE: usize = 1_024;
 const SETTLE_LINGER: Duration = Duration::from_millis(5);
 /// The pause before messages that the bus could not take are sent again.
 const RESEND_PAUSE: Duration = Duration::from_secs(1);
+/// The pause after a sweep that has failed; what is handed over in memory is sent meanwhile.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 
 /// The endpoint's name in the dead letter of a published message.
 pub(crate) const PUBLISHED: &str = "(published)";
@@ -49,6 +51,8 @@ struct Sending {
     in_flight: HashMap<OutboxId, OutboxRow>,
     /// The sweep goes on after this row; `None`: nothing is left behind.
     sweep_after: Option<OutboxId>,
+    /// No sweep before this time: the last one has failed.
+    sweep_at: DateTime<Utc>,
     /// What the bus could not take, and when it is sent again.
     again: Vec<OutboxId>,
     again_at: DateTime<Utc>,
@@ -62,6 +66,7 @@ impl Relay {
             core: core.clone(),
             in_flight: HashMap::new(),
             sweep_after: Some(0),
+            sweep_at: core.clock.now(),
             again: Vec::new(),
             again_at: core.clock.now(),
         };
@@ -80,14 +85,16 @@ impl Relay {
                 }
                 n = self.handed_over.recv_many(&mut rows, SETTLE) => {
                     if n == 0 { break }
-                    sending.send(rows.drain(..).flatten()).await;
+                    sending.send_fresh(rows.drain(..).flatten()).await;
                 }
                 _ = were_settled.recv_many(&mut done, SETTLE) => {
                     for id in done.drain(..).flatten() { sending.in_flight.remove(&id); }
                 }
                 () = core.sweep.notified() => sending.sweep_after = Some(0),
                 () = core.clock.sleep_until(sending.again_at), if !sending.again.is_empty() => sending.resend().await,
-                () = std::future::ready(()), if room && sending.sweep_after.is_some() => sending.sweep().await,
+                () = core.clock.sleep_until(sending.sweep_at), if room && sending.sweep_after.is_some() => {
+                    sending.sweep().await;
+                }
             }
         }
         while let Ok(confirm) = self.confirms.try_recv() {
@@ -101,10 +108,18 @@ impl Relay {
 }
 
 impl Sending {
-    async fn send(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>) {
+    /// Sends rows that were just committed. While older ones wait for the sweep, which begins below half of the window,
+    /// fresh ones take no more than that half: they must not keep the sweep from its turn.
+    async fn send_fresh(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>) {
+        let window = if self.sweep_after.is_some() { WINDOW / 2 } else { WINDOW };
+        self.send(rows, window).await;
+    }
+
+    /// Sends what has room in the window; the rest is left to the sweep.
+    async fn send(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>, window: usize) {
         let mut batch = Vec::new();
         for (id, row) in rows {
-            if self.core.stopping.is_cancelled() || self.in_flight.len() >= WINDOW {
+            if self.core.stopping.is_cancelled() || self.in_flight.len() >= window {
                 let after = self.sweep_after.unwrap_or(OutboxId::MAX);
                 self.sweep_after = Some(after.min(id - 1));
             } else if let std::collections::hash_map::Entry::Vacant(entry) = self.in_flight.entry(id) {
@@ -127,12 +142,17 @@ impl Sending {
         let after = self.sweep_after.unwrap_or(0);
         match self.core.store.outbox(after, PAGE).await {
             Ok(page) => {
-                self.sweep_after = page.last().filter(|_| page.len() == PAGE).map(|(id, _)| *id);
-                self.send(page.into_iter()).await;
+                for row in &page.unreadable {
+                    // An envelope is needed to make a dead letter of it, so the row stays where an operator finds it.
+                    tracing::error!(outbox_id = row.key, reason = row.reason, "an outbox row can not be sent");
+                }
+                let rows = page.rows;
+                self.sweep_after = rows.last().filter(|_| rows.len() == PAGE).map(|(id, _)| *id);
+                self.send(rows.into_iter(), WINDOW).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the outbox can not be swept; trying again");
-                self.core.clock.sleep(RESEND_PAUSE).await;
+                self.sweep_at = self.core.clock.now() + SWEEP_PAUSE;
             }
         }
     }
@@ -236,6 +256,51 @@ async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) ->
         Err(error) => {
             tracing::error!(outbox_id = id, %error, "a dead letter can not be stored; its message stays in the outbox");
             false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Notify;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::bus::EmbeddedBus;
+    use crate::clock::SystemClock;
+    use crate::message::{Body, Envelope};
+    use crate::probe::Probes;
+    use crate::retry::RetryPolicy;
+    use crate::runtime::core::TimerWake;
+    use crate::store::MemoryStore;
+
+    fn rows(ids: std::ops::Range<OutboxId>) -> Vec<(OutboxId, OutboxRow)> {
+        let envelope = Arc::new(Envelope::raw(Uuid::nil(), "Test:Sent", Body::of(&())));
+        ids.map(|id| (id, OutboxRow { destination: None, envelope: envelope.clone() })).collect()
+    }
+
+    #[tokio::test]
+    async fn given_rows_left_behind_when_fresh_ones_come_then_half_of_the_window_stays_for_the_sweep() {
+        let half = WINDOW as OutboxId / 2;
+        for (behind, fresh_sent, sweep_after) in [(None, half + 10, None), (Some(3), half, Some(3))] {
+            let core = Arc::new(Core {
+                store: Arc::new(MemoryStore::builder().build()),
+                bus: Arc::new(EmbeddedBus::new()),
+                clock: Arc::new(SystemClock),
+                retry: RetryPolicy::default(),
+                probes: Probes::default(),
+                relay: mpsc::unbounded_channel().0,
+                sweep: Notify::new(),
+                timers: TimerWake::default(),
+                stopping: CancellationToken::new(),
+            });
+            let (sweep_at, again_at) = (core.clock.now(), core.clock.now());
+            let in_flight = HashMap::new();
+            let mut sending = Sending { core, in_flight, sweep_after: behind, sweep_at, again: Vec::new(), again_at };
+            sending.send_fresh(rows(100..110 + half).into_iter()).await;
+            assert_eq!((sending.in_flight.len() as OutboxId, sending.sweep_after), (fresh_sent, sweep_after));
+            sending.send(rows(4..14).into_iter(), WINDOW).await;
+            assert_eq!(sending.in_flight.len() as OutboxId, fresh_sent + 10, "what was left behind has room");
         }
     }
 }

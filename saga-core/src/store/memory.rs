@@ -14,7 +14,7 @@ use crate::commit::{
 use crate::message::Body;
 use crate::probe::{Point, Probe, Probes};
 use crate::saga::Row;
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Store, StoreError};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, Store, StoreError};
 
 /// Writes domain rows of one type into the application's own tables in memory.
 pub trait MemoryWriter<R: Row>: Send + Sync + 'static {
@@ -261,21 +261,22 @@ impl Store for MemoryStore {
         Ok(tables.apply(&commit))
     }
 
-    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         let tables = self.tables();
         let rows = tables.outbox.range(after.saturating_add(1)..).take(limit);
-        Ok(rows.map(|(id, (_, row))| (*id, row.clone())).collect())
+        let rows = rows.map(|(id, (_, row))| (*id, row.clone())).collect();
+        Ok(Page { rows, unreadable: Vec::new() })
     }
 
-    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         let mut due: Vec<_> = self.tables().timers.values().filter(|row| row.due <= now).cloned().collect();
         due.sort_by_key(|row| (row.due, row.token));
         due.truncate(limit);
-        Ok(due)
+        Ok(Page { rows: due, unreadable: Vec::new() })
     }
 
-    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        Ok(self.tables().timers.values().map(|row| row.due).min())
+    async fn next_due_after(&self, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(self.tables().timers.values().map(|row| row.due).filter(|due| *due > after).min())
     }
 
     async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {

@@ -29,7 +29,7 @@ use self::writer::{Command, Job, WAITING, Writer};
 use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerRow};
 use crate::probe::{Probe, Probes};
 use crate::saga::Row;
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Store, StoreError};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, Store, StoreError};
 
 pub use self::domain::SqliteWriter;
 pub use self::encode::{SqliteCell, SqliteCells};
@@ -186,16 +186,16 @@ impl Store for SqliteStore {
         answer.await.map_err(|_| closed())?
     }
 
-    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         read::outbox(&self.0.readers, after, limit).await
     }
 
-    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         read::due_timers(&self.0.readers, now, limit).await
     }
 
-    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        read::next_due(&self.0.readers).await
+    async fn next_due_after(&self, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StoreError> {
+        read::next_due_after(&self.0.readers, after).await
     }
 
     async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {

@@ -18,7 +18,7 @@ use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, Stor
 use crate::message::{Envelope, Message};
 use crate::runtime::{Client, RedriveError, Runtime, RuntimeBuilder, RuntimeError, SubmitError, Submitted};
 use crate::saga::Saga;
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, Store, StoreError};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, Page, Store, StoreError};
 use crate::testkit::ManualClock;
 
 type Configure = Box<dyn Fn(RuntimeBuilder) -> RuntimeBuilder>;
@@ -379,14 +379,14 @@ impl Store for Recorder {
         self.note(&commit);
         Ok(ids)
     }
-    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.inner.outbox(after, limit).await
     }
-    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.inner.due_timers(now, limit).await
     }
-    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        self.inner.next_due().await
+    async fn next_due_after(&self, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.inner.next_due_after(after).await
     }
     async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
         self.inner.instance(saga, id).await

@@ -15,7 +15,7 @@ use crate::commit::{
     DeadLetterRow, JournalOutcome, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerKind, TimerRow,
 };
 use crate::message::{Body, Envelope};
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, StoreError};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, StoreError, Unreadable};
 
 pub(super) async fn load(pool: &SqlitePool, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
     // Each on its own connection: a lone message waits for one way to SQLite's thread, not for two.
@@ -69,47 +69,66 @@ pub(super) async fn outbox(
     pool: &SqlitePool,
     after: OutboxId,
     limit: usize,
-) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
-    let rows = sqlx::query("SELECT id, destination, envelope FROM saga_outbox WHERE id > ? ORDER BY id LIMIT ?");
-    let rows = rows.bind(after).bind(text::number(limit as u64)).fetch_all(pool).await;
-    let rows = rows.map_err(|error| of_query("the outbox can not be read", &error))?;
-    let read = |row| {
-        let columns = Columns(row, "saga_outbox");
-        let outbox_row = OutboxRow {
-            destination: columns.get::<Option<String>>(1)?.map(text::name),
-            envelope: columns.envelope(2)?,
-        };
-        Ok((columns.get(0)?, outbox_row))
-    };
-    rows.iter().map(read).collect()
+) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+    let mut page = Page { rows: Vec::new(), unreadable: Vec::new() };
+    let mut after = after;
+    while page.rows.len() < limit {
+        let wanted = limit - page.rows.len();
+        let rows = sqlx::query("SELECT id, destination, envelope FROM saga_outbox WHERE id > ? ORDER BY id LIMIT ?");
+        let rows = rows.bind(after).bind(text::number(wanted as u64)).fetch_all(pool).await;
+        let rows = rows.map_err(|error| of_query("the outbox can not be read", &error))?;
+        for row in &rows {
+            after = Columns(row, "saga_outbox").get(0)?;
+            add(&mut page, after.to_string(), read_outbox(row));
+        }
+        if rows.len() < wanted {
+            break;
+        }
+    }
+    Ok(page)
 }
 
 pub(super) async fn due_timers(
     pool: &SqlitePool,
     now: DateTime<Utc>,
     limit: usize,
-) -> Result<Vec<TimerRow>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT token, kind, endpoint, due, envelope FROM saga_timers WHERE due <= ? ORDER BY due, token LIMIT ?",
-    );
-    let rows = rows.bind(text::time(now)).bind(text::number(limit as u64)).fetch_all(pool).await;
-    let rows = rows.map_err(|error| of_query("the timers can not be read", &error))?;
-    let read = |row| {
-        let columns = Columns(row, "saga_timers");
-        Ok(TimerRow {
-            token: columns.id(0)?,
-            kind: columns.named(1, TimerKind::from_name)?,
-            endpoint: text::name(columns.get(2)?),
-            due: columns.time(3)?,
-            envelope: columns.envelope(4)?,
-        })
-    };
-    rows.iter().map(read).collect()
+) -> Result<Page<TimerRow>, StoreError> {
+    let mut page = Page { rows: Vec::new(), unreadable: Vec::new() };
+    // The place in the order is kept as it is stored, so that a row can be passed over whatever is wrong with it.
+    let (mut due, mut token) = (String::new(), String::new());
+    while page.rows.len() < limit {
+        let wanted = limit - page.rows.len();
+        let rows = sqlx::query(
+            "SELECT token, kind, endpoint, due, envelope FROM saga_timers
+             WHERE due <= ? AND (due, token) > (?, ?) ORDER BY due, token LIMIT ?",
+        );
+        let rows = rows.bind(text::time(now)).bind(&due).bind(&token).bind(text::number(wanted as u64));
+        let rows = rows.fetch_all(pool).await.map_err(|error| of_query("the timers can not be read", &error))?;
+        for row in &rows {
+            let columns = Columns(row, "saga_timers");
+            (token, due) = (columns.get(0)?, columns.get(3)?);
+            add(&mut page, token.clone(), read_timer(row));
+        }
+        if rows.len() < wanted {
+            break;
+        }
+    }
+    Ok(page)
 }
 
-pub(super) async fn next_due(pool: &SqlitePool) -> Result<Option<DateTime<Utc>>, StoreError> {
-    let row = sqlx::query("SELECT min(due) FROM saga_timers").fetch_one(pool).await;
-    let row = row.map_err(|error| of_query("the timers can not be read", &error))?;
+fn add<T>(page: &mut Page<T>, key: String, row: Result<T, StoreError>) {
+    match row {
+        Ok(row) => page.rows.push(row),
+        Err(error) => page.unreadable.push(Unreadable { key, reason: error.to_string() }),
+    }
+}
+
+pub(super) async fn next_due_after(
+    pool: &SqlitePool,
+    after: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let row = sqlx::query("SELECT min(due) FROM saga_timers WHERE due > ?").bind(text::time(after));
+    let row = row.fetch_one(pool).await.map_err(|error| of_query("the timers can not be read", &error))?;
     Columns(&row, "saga_timers").optional_time(0)
 }
 
@@ -157,6 +176,23 @@ pub(super) async fn backlog(pool: &SqlitePool) -> Result<Backlog, StoreError> {
         timers: columns.number(2)?,
         next_due: columns.optional_time(3)?,
         dead_letters: columns.number(4)?,
+    })
+}
+
+fn read_outbox(row: &SqliteRow) -> Result<(OutboxId, OutboxRow), StoreError> {
+    let columns = Columns(row, "saga_outbox");
+    let destination = columns.get::<Option<String>>(1)?.map(text::name);
+    Ok((columns.get(0)?, OutboxRow { destination, envelope: columns.envelope(2)? }))
+}
+
+fn read_timer(row: &SqliteRow) -> Result<TimerRow, StoreError> {
+    let columns = Columns(row, "saga_timers");
+    Ok(TimerRow {
+        token: columns.id(0)?,
+        kind: columns.named(1, TimerKind::from_name)?,
+        endpoint: text::name(columns.get(2)?),
+        due: columns.time(3)?,
+        envelope: columns.envelope(4)?,
     })
 }
 

@@ -201,7 +201,7 @@ impl<S: Saga> World<S> {
                 return Handled { instance: None, verdict, commit };
             }
         };
-        let live = self.instances.get(&event.id).map_or_else(|| Ok(Live::new(event.id)), Live::restore);
+        let live = Live::load(event.id, self.instances.get(&event.id));
         let verdict = match live {
             Ok(mut live) => {
                 let verdict = step(&explore.machine, &mut live, &event, envelope, retry, &mut commit);

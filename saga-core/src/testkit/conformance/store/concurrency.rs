@@ -25,7 +25,7 @@ pub async fn a_commit_is_seen_when_it_returns(factory: &dyn StoreFactory) -> Res
         let sent = sent.await?;
         assert_eq!(version(&*store, id("one")).await?, n + 1);
         assert!(handled(&*store, ENDPOINT, &[id(n)]).await?.contains(&id(n)));
-        assert_eq!(store.outbox(sent[0] - 1, 10).await?.len(), 1);
+        assert_eq!(store.outbox(sent[0] - 1, 10).await?.rows.len(), 1);
         assert_eq!(store.journal(SAGA, id("one")).await?.len() as u64, n + 1);
     }
     Ok(())
@@ -64,7 +64,7 @@ pub async fn a_clash_leaves_the_neighbours_alone(factory: &dyn StoreFactory) -> 
         }
     }
     sent.sort_unstable();
-    let stored = store.outbox(0, 100).await?;
+    let stored = store.outbox(0, 100).await?.rows;
     let stored: Vec<_> = stored.into_iter().map(|(row, it)| (row, it.envelope.message_id)).collect();
     assert_eq!(stored, sent, "each commit was told the ids of its own rows");
     Ok(())

@@ -63,7 +63,7 @@ pub async fn a_dead_letter_is_redriven_once(factory: &dyn StoreFactory) -> Resul
     assert_eq!(store.commit(redrive.clone()).await?.len(), 1);
     assert_conflict(store.commit(redrive.clone()).await);
 
-    assert_eq!(store.outbox(0, 10).await?.len(), 1, "the second redrive has sent nothing");
+    assert_eq!(store.outbox(0, 10).await?.rows.len(), 1, "the second redrive has sent nothing");
     let stored = store.dead_letter(dead.id).await?;
     assert_eq!(stored.and_then(|it| it.redriven_at), Some(at(9)));
     assert!(handled(&*store, ENDPOINT, &[id("message")]).await?.is_empty());

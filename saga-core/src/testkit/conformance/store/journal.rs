@@ -93,8 +93,8 @@ pub async fn odd_texts_come_back_as_they_were(factory: &dyn StoreFactory) -> Res
         let sent = store.commit(written).await?;
         assert_eq!(store.journal(SAGA, id(n)).await?, [line]);
         assert_eq!(store.instance(SAGA, id(n)).await?.map(|it| it.data.as_str().to_owned()), Some(step.data));
-        assert_eq!(store.outbox(0, 10).await?, [(sent[0], out)]);
-        assert_eq!(store.due_timers(at(0), 10).await?, [late]);
+        assert_eq!(store.outbox(0, 10).await?.rows, [(sent[0], out)]);
+        assert_eq!(store.due_timers(at(0), 10).await?.rows, [late]);
         assert_eq!(store.dead_letter(dead.id).await?, Some(dead));
         store.commit(commit(|it| (it.settled, it.cancelled) = (sent, vec![id(n)]))).await?;
     }

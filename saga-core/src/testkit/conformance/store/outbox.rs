@@ -23,7 +23,7 @@ pub async fn ids_grow_and_pages_follow_them(factory: &dyn StoreFactory) -> Resul
 
     let mut read = Vec::new();
     loop {
-        let page = store.outbox(read.last().map_or(0, |(id, _)| *id), 3).await?;
+        let page = store.outbox(read.last().map_or(0, |(id, _)| *id), 3).await?.rows;
         assert!(page.len() <= 3);
         if page.is_empty() {
             break;
@@ -31,7 +31,7 @@ pub async fn ids_grow_and_pages_follow_them(factory: &dyn StoreFactory) -> Resul
         read.extend(page);
     }
     assert_eq!(read, expected);
-    assert_eq!(store.outbox(i64::MAX, 3).await?, []);
+    assert_eq!(store.outbox(i64::MAX, 3).await?.rows, []);
     Ok(())
 }
 
@@ -49,7 +49,7 @@ pub async fn each_commit_is_told_its_own_ids(factory: &dyn StoreFactory) -> Resu
         sent.extend(ids.into_iter().map(|row| (row, id(n))));
     }
     sent.sort_unstable();
-    let stored = store.outbox(0, 100).await?;
+    let stored = store.outbox(0, 100).await?.rows;
     let stored: Vec<_> = stored.into_iter().map(|(row, it)| (row, it.envelope.message_id)).collect();
     assert_eq!(stored, sent);
     Ok(())
@@ -64,9 +64,9 @@ pub async fn settling_twice_is_no_mistake(factory: &dyn StoreFactory) -> Result<
     let later = store.commit(commit(|it| it.outbox = vec![outbox(id(4))])).await?;
     store.commit(settle).await?;
     assert!(later[0] > sent[2], "an id is not given twice");
-    assert_eq!(store.outbox(0, 10).await?, [(sent[1], outbox(id(2))), (later[0], outbox(id(4)))]);
+    assert_eq!(store.outbox(0, 10).await?.rows, [(sent[1], outbox(id(2))), (later[0], outbox(id(4)))]);
 
     store.commit(commit(|it| it.settled = vec![sent[1], later[0]])).await?;
-    assert_eq!(store.outbox(0, 10).await?, []);
+    assert_eq!(store.outbox(0, 10).await?.rows, []);
     Ok(())
 }

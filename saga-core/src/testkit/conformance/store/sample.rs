@@ -134,8 +134,8 @@ pub(super) async fn seen(store: &dyn Store, name: &str) -> Result<Seen, StoreErr
         handled: handled(store, ENDPOINT, &message).await?,
         instance: store.instance(SAGA, part("instance")).await?,
         journal: store.journal(SAGA, part("instance")).await?,
-        outbox: store.outbox(0, 100).await?.into_iter().map(|(_, row)| row).collect(),
-        timers: store.due_timers(at(100), 100).await?,
+        outbox: store.outbox(0, 100).await?.rows.into_iter().map(|(_, row)| row).collect(),
+        timers: store.due_timers(at(100), 100).await?.rows,
         dead_letters: store.dead_letters(&DeadLetterPage { before: None, limit: 100 }).await?,
         backlog: store.backlog().await?,
     })

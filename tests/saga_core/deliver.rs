@@ -1,0 +1,160 @@
+//! The loop of a saga's endpoint.
+
+use std::sync::{Arc, Mutex};
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use saga_core::testkit::{Harness, HarnessBuilder, ManualClock};
+use saga_core::{
+    Body, Bus, BusError, Commit, Confirm, Delivery, EmbeddedBus, Endpoint, Envelope, JournalOutcome, MemoryStore,
+    MemoryWriter, OutboxId, OutboxRow, Point, Probe, Receipt, Runtime, Saga, Store, SubmitError,
+};
+use tokio::sync::{Notify, mpsc};
+use uuid::Uuid;
+
+use crate::lamp::{Broke, LAMP, Lamp, Pushed};
+use crate::ledger::{ACCOUNT, Entry, Ledger, Posted, UNCLONABLE, UNREADABLE};
+
+/// Tells when a message was handled.
+#[derive(Default)]
+struct Acknowledged(Notify);
+
+#[async_trait]
+impl Probe for Acknowledged {
+    async fn reached(&self, point: Point) {
+        if point == Point::Acknowledged {
+            self.0.notify_one();
+        }
+    }
+}
+
+#[tokio::test]
+async fn given_no_client_when_a_message_waits_in_the_outbox_then_the_runtime_goes_on_and_handles_it() {
+    let store = MemoryStore::builder().build();
+    let mut commit = Commit::new(chrono::DateTime::UNIX_EPOCH);
+    let envelope = Arc::new(Envelope::new(Uuid::from_u128(1), &Pushed::of(LAMP)));
+    commit.outbox.push(OutboxRow { destination: Some(Lamp::ENDPOINT.into()), envelope });
+    store.commit(Arc::new(commit)).await.unwrap();
+    let probe = Arc::new(Acknowledged::default());
+    let runtime = Runtime::builder(Arc::new(store.clone()), Arc::new(EmbeddedBus::new()));
+    let runtime = runtime.clock(Arc::new(ManualClock::default())).probe(probe.clone()).saga::<Lamp>().build().unwrap();
+
+    runtime.run(probe.0.notified()).await.unwrap();
+    assert_eq!(store.instance(Lamp::NAME, LAMP).await.unwrap().unwrap().state, "Waiting");
+}
+
+/// A database whose rule is that no entry may be negative.
+struct NoDebts;
+
+impl MemoryWriter<Entry> for NoDebts {
+    fn check(&self, rows: &[&Entry]) -> Result<(), String> {
+        rows.iter().find(|row| row.0 < 0).map_or(Ok(()), |row| Err(format!("{row:?} is negative")))
+    }
+    fn write(&self, _: &[&Entry]) {}
+}
+
+fn ledger() -> HarnessBuilder {
+    Harness::builder().store(MemoryStore::builder().writer::<Entry, _>(NoDebts).build()).saga::<Ledger>()
+}
+
+#[test]
+fn given_a_row_that_the_store_refuses_when_retries_end_then_its_instance_tells_of_each_attempt() {
+    let mut harness = ledger().start();
+    harness.publish(&Posted::of(7));
+    harness.publish(&Posted::of(-1));
+    harness.publish(&Posted::of(5));
+    harness.advance(Duration::from_secs(60));
+    let stored = harness.instance::<Ledger>(ACCOUNT).unwrap();
+    let why = "the store refuses the rows: Entry(-1) is negative";
+    assert_eq!((stored.version, stored.retry_count, stored.fault.as_deref()), (2, 3, Some(why)));
+    assert_eq!(harness.data::<Ledger>(ACCOUNT).entries, [7, 5]);
+    let attempts: Vec<_> = harness
+        .journal::<Ledger>(ACCOUNT)
+        .into_iter()
+        .filter_map(|row| row.error.map(|error| (row.outcome, row.attempt, error)))
+        .collect();
+    let retried = |attempt| (JournalOutcome::Retried, attempt, why.to_owned());
+    assert_eq!(attempts, [retried(1), retried(2), retried(3), (JournalOutcome::Faulted, 4, why.to_owned())]);
+    let dead = harness.dead_letters();
+    assert_eq!((dead.len(), &*dead[0].reason, dead[0].saga.as_deref()), (1, "transient", Some(Ledger::NAME)));
+}
+
+#[test]
+fn given_a_body_that_can_not_be_read_when_its_envelope_names_the_instance_then_the_instance_tells_of_it() {
+    let mut harness = ledger().start();
+    harness.publish(&Posted::of(7));
+    let body = Body::from_json("[]".to_owned()).unwrap();
+    let envelope = Envelope::raw(Uuid::from_u128(9), "Ledger:Posted", body).correlated(ACCOUNT);
+    harness.send_envelope(Ledger::ENDPOINT, envelope);
+    let last = harness.journal::<Ledger>(ACCOUNT).pop().unwrap();
+    assert_eq!((last.outcome, last.from), (JournalOutcome::Faulted, None));
+    assert!(harness.instance::<Ledger>(ACCOUNT).unwrap().fault.unwrap().contains("the body is no Ledger:Posted"));
+}
+
+#[test]
+fn given_data_that_panics_when_it_is_read_or_cloned_then_the_next_message_is_a_dead_letter_and_the_loop_goes_on() {
+    for (spoiled, why) in [(UNREADABLE, "no reading of this"), (UNCLONABLE, "no clone of this")] {
+        let mut harness = ledger().start();
+        harness.publish(&Posted::of(spoiled));
+        harness.publish(&Posted::of(1));
+        harness.advance(Duration::from_secs(60));
+        let why = format!("the handler panicked: {why}");
+        let dead: Vec<_> = harness.dead_letters().into_iter().map(|row| (row.error, row.attempts)).collect();
+        assert_eq!(dead, [(why.clone(), 4)]);
+        let stored = harness.instance::<Ledger>(ACCOUNT).unwrap();
+        assert_eq!((stored.version, stored.retry_count, stored.fault), (1, 3, Some(why)));
+        harness.publish(&Posted { account: Uuid::from_u128(5), amount: 2 });
+        assert_eq!(harness.data::<Ledger>(Uuid::from_u128(5)).entries, [2]);
+        assert_eq!(harness.backlog().outbox, 0);
+    }
+}
+
+#[tokio::test]
+async fn given_a_deferred_message_when_a_caller_brings_it_in_the_same_batch_then_it_is_no_duplicate() {
+    let envelope = Envelope::new(Uuid::from_u128(1), &Broke::of(LAMP));
+    let probe = Arc::new(Acknowledged::default());
+    let store = MemoryStore::builder().build();
+    let runtime = Runtime::builder(Arc::new(store.clone()), Arc::new(OneBatch::of(envelope.clone())));
+    let runtime = runtime.clock(Arc::new(ManualClock::default())).probe(probe.clone()).saga::<Lamp>().build().unwrap();
+    let client = runtime.client();
+    let (answer, ended) = tokio::join!(client.submit::<Lamp>(envelope), runtime.run(probe.0.notified()));
+    ended.unwrap();
+    assert!(matches!(&answer, Err(SubmitError::Refused(why)) if why.contains("does not shine yet")), "{answer:?}");
+    assert_eq!(store.backlog().await.unwrap().timers, 1, "the delivery is tried again");
+}
+
+/// A bus on which one message waits for each endpoint when it starts.
+struct OneBatch(Arc<Envelope>, Mutex<Vec<Open>>);
+
+/// What a bus that was started keeps open.
+type Open = (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedSender<Confirm>);
+
+impl OneBatch {
+    fn of(envelope: Envelope) -> Self {
+        Self(Arc::new(envelope), Mutex::default())
+    }
+}
+
+#[async_trait]
+impl Bus for OneBatch {
+    async fn start(
+        &self,
+        endpoints: &[Endpoint],
+        confirms: mpsc::UnboundedSender<Confirm>,
+    ) -> Result<Vec<mpsc::UnboundedReceiver<Delivery>>, BusError> {
+        let mut receivers = Vec::new();
+        for _ in endpoints {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            sender.send(Delivery { envelope: self.0.clone(), receipt: Receipt { epoch: 1, tag: 1 } }).unwrap();
+            self.1.lock().unwrap().push((sender, confirms.clone()));
+            receivers.push(receiver);
+        }
+        Ok(receivers)
+    }
+    async fn send(&self, _: Vec<(OutboxId, OutboxRow)>) {}
+    fn acknowledge(&self, _: &[Receipt]) {}
+    fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
