@@ -83,17 +83,8 @@ async fn given_a_body_that_never_comes_when_waited_for_then_it_is_408_and_the_co
 #[tokio::test(start_paused = true)]
 async fn given_a_connection_on_which_nothing_moves_when_waited_for_then_it_is_closed() {
     let host = Host::start(&quick(), [approved()]).await;
-    for (sent, answered) in [
-        ("", ""),
-        ("GET /health/live HTTP/1.1\r\nho", ""),
-        ("GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n", "HTTP/1.1 200"),
-    ] {
-        let mut stream = TcpStream::connect(host.service.address).await.unwrap();
-        stream.write_all(sent.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        assert!(String::from_utf8(answer).unwrap().starts_with(answered), "{sent}");
-    }
+    let mut stream = TcpStream::connect(host.service.address).await.unwrap();
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the end of the connection");
 }
 
 #[tokio::test]

@@ -47,3 +47,29 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
         }
     }
 }
+
+/// What a caller may do when it is not known whether its order is stored.
+#[derive(Clone, Copy)]
+pub(super) enum IfUnknown {
+    /// Repeat it: it has a key.
+    Repeat,
+    /// Not repeat it blindly: that could be a second order.
+    LookFirst,
+}
+
+impl IfUnknown {
+    /// Why goes to the log, what may be done to the caller.
+    pub(super) fn problem(self, why: &dyn std::fmt::Display) -> Problem {
+        match self {
+            Self::Repeat => {
+                let advice = "it is not known whether the order is stored; repeat with the same Idempotency-Key";
+                Problem::outcome_unknown(why, advice).repeatable()
+            }
+            Self::LookFirst => {
+                let advice = "it is not known whether the order is stored; look for it in GET /api/orders before it is \
+                              submitted again, and submit with an Idempotency-Key to be able to repeat";
+                Problem::outcome_unknown(why, advice)
+            }
+        }
+    }
+}

@@ -11,7 +11,7 @@ use saga_core::{Envelope, Point, SubmitError, Submitted};
 use uuid::Uuid;
 
 use super::caller::User;
-use super::key::IdempotencyKey;
+use super::key::{IdempotencyKey, IfUnknown};
 use super::order_body::OrderBody;
 use super::params::{BadParams, Id, Limit, OrderCursor, Param, path_id};
 use super::problem::{FieldError, Kind, Problem, problems};
@@ -254,31 +254,6 @@ impl OrdersApi {
         let order = self.0.own_order(&user.0, path_id(id.0)?).await?;
         let rows = self.0.orders.notifications(order.id).await.map_err(|error| Problem::unavailable(&error))?;
         Ok(Json(NotificationList { items: rows.into_iter().map(NotificationView::from).collect() }))
-    }
-}
-
-/// What a caller may do when it is not known whether its order is stored.
-#[derive(Clone, Copy)]
-enum IfUnknown {
-    /// Repeat it: it has a key.
-    Repeat,
-    /// Not repeat it blindly: that could be a second order.
-    LookFirst,
-}
-
-impl IfUnknown {
-    fn problem(self, why: &dyn std::fmt::Display) -> Problem {
-        match self {
-            Self::Repeat => {
-                let advice = "it is not known whether the order is stored; repeat with the same Idempotency-Key";
-                Problem::outcome_unknown(why, advice).repeatable()
-            }
-            Self::LookFirst => {
-                let advice = "it is not known whether the order is stored; look for it in GET /api/orders before it is \
-                              submitted again, and submit with an Idempotency-Key to be able to repeat";
-                Problem::outcome_unknown(why, advice)
-            }
-        }
     }
 }
 
