@@ -13,7 +13,7 @@ use host::rest::Rest;
 use host::serve::{Parts, Service};
 use order_saga::{NewItem, NewOrder, Notification, Order, ProcessPayment};
 use saga_core::{
-    Backlog, Commit, DeadLetterPage, DeadLetterRow, Envelope, JournalRow, LoadQuery, Loaded, Message, OutboxId,
+    Backlog, Commit, DeadLetterPage, DeadLetterRow, Envelope, JournalRow, Lane, LoadQuery, Loaded, Message, OutboxId,
     OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
 };
 use serde_json::json;
@@ -202,6 +202,14 @@ impl Store for Watched {
     async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.seen.calls.fetch_add(1, Ordering::Relaxed);
         self.inner.outbox(after, limit).await
+    }
+    async fn outbox_lane(
+        &self,
+        lane: &Lane,
+        after: OutboxId,
+        limit: usize,
+    ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner.outbox_lane(lane, after, limit).await
     }
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.seen.calls.fetch_add(1, Ordering::Relaxed);

@@ -330,6 +330,25 @@ pub struct OutboxRow {
     pub envelope: Arc<Envelope>,
 }
 
+/// Where an outbox row goes: what fills up together when nobody takes it, and must not keep the others.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// To one endpoint.
+    Endpoint(Name),
+    /// To the subscribers of one message type.
+    Event(Name),
+}
+
+impl Lane {
+    /// The lane of a row.
+    pub fn of(row: &OutboxRow) -> Self {
+        match &row.destination {
+            Some(endpoint) => Self::Endpoint(endpoint.clone()),
+            None => Self::Event(row.envelope.message_type.first().cloned().unwrap_or_default()),
+        }
+    }
+}
+
 /// A message that nobody could handle, with everything needed to understand it and to try again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetterRow {

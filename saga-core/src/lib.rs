@@ -88,8 +88,8 @@ pub use bus::{Bus, BusError, Confirm, Delivery, EmbeddedBus, Endpoint, Receipt, 
 #[cfg(feature = "runtime")]
 pub use clock::{Clock, SystemClock};
 pub use commit::{
-    Commit, DeadLetterRow, FaultMark, InboxRow, InstanceRow, JournalEffect, JournalOutcome, JournalRow, Mark, Name,
-    OutboxId, OutboxRow, StoredInstance, TimerKind, TimerRow,
+    Commit, DeadLetterRow, FaultMark, InboxRow, InstanceRow, JournalEffect, JournalOutcome, JournalRow, Lane, Mark,
+    Name, OutboxId, OutboxRow, StoredInstance, TimerKind, TimerRow,
 };
 pub use effect::{Effect, Effects, Outgoing};
 pub use failure::{Failure, FailureKind};

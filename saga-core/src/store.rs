@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerRow};
+use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 
 pub use memory::{MemoryStore, MemoryStoreBuilder, MemoryWriter};
 #[cfg(feature = "sqlite")]
@@ -34,6 +34,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Unsettled outbox rows with an id larger than `after`, smallest first: `limit` of them, or all there are.
     async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError>;
+
+    /// As [`Store::outbox`], of one lane.
+    async fn outbox_lane(
+        &self,
+        lane: &Lane,
+        after: OutboxId,
+        limit: usize,
+    ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError>;
 
     /// Timers that are due at `now`, the earliest first: `limit` of them, or all there are.
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError>;

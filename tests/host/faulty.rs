@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use host::serve::{Decorate, Parts};
 use saga_core::testkit::ManualClock;
 use saga_core::{
-    Backlog, Commit, DeadLetterPage, DeadLetterRow, JournalRow, LoadQuery, Loaded, OutboxId, OutboxRow, Store,
-    StoreError, StoredInstance, TimerRow,
+    Backlog, Commit, DeadLetterPage, DeadLetterRow, JournalRow, Lane, LoadQuery, Loaded, OutboxId, OutboxRow, Page,
+    Store, StoreError, StoredInstance, TimerRow,
 };
 use uuid::Uuid;
 
@@ -108,14 +108,22 @@ impl Store for Faulty {
         }
         Ok(ids)
     }
-    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Vec<(OutboxId, OutboxRow)>, StoreError> {
+    async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.inner().outbox(after, limit).await
     }
-    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<TimerRow>, StoreError> {
+    async fn outbox_lane(
+        &self,
+        lane: &Lane,
+        after: OutboxId,
+        limit: usize,
+    ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner().outbox_lane(lane, after, limit).await
+    }
+    async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.inner().due_timers(now, limit).await
     }
-    async fn next_due(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        self.inner().next_due().await
+    async fn next_due_after(&self, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.inner().next_due_after(after).await
     }
     async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
         self.inner().instance(saga, id).await

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use saga_core::testkit::ManualClock;
 use saga_core::{
     Activity, Backlog, Clock, Commit, DeadLetterPage, DeadLetterRow, EmbeddedBus, Envelope, HandlerOptions, InboxRow,
-    JournalOutcome, JournalRow, LoadQuery, Loaded, MemoryStore, OutboxId, OutboxRow, Page, Runtime, Saga, Store,
+    JournalOutcome, JournalRow, Lane, LoadQuery, Loaded, MemoryStore, OutboxId, OutboxRow, Page, Runtime, Saga, Store,
     StoreError, StoredInstance, TimerRow, header,
 };
 use uuid::Uuid;
@@ -39,6 +39,14 @@ impl Store for Stubborn {
     }
     async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.inner.outbox(after, limit).await
+    }
+    async fn outbox_lane(
+        &self,
+        lane: &Lane,
+        after: OutboxId,
+        limit: usize,
+    ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner.outbox_lane(lane, after, limit).await
     }
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.inner.due_timers(now, limit).await

@@ -11,17 +11,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Confirm, SendError};
-use crate::commit::{Commit, Name, OutboxId, OutboxRow};
+use crate::commit::{Commit, Lane, Name, OutboxId, OutboxRow};
 use crate::failure::{Failure, FailureKind};
 use crate::probe::Point;
 use crate::runtime::core::Core;
 use crate::runtime::report;
-use crate::store::StoreError;
+use crate::store::{Page, StoreError};
 use crate::unit_of_work::{self, Failed};
 
-/// How many messages may be sent and not confirmed. It bounds what the relay and an embedded bus keep in memory;
-/// ten thousand waiting activities must fit several times.
-const WINDOW: usize = 32_768;
+/// How many messages of one lane may be sent and not confirmed. It bounds what the relay and an embedded bus keep in
+/// memory; ten thousand waiting activities must fit. What has no room stays in the outbox, and keeps no other lane.
+const WINDOW: usize = 16_384;
 /// How many rows a sweep reads at once.
 const PAGE: usize = 1_000;
 /// How many confirms are settled in one transaction at the most.
@@ -49,13 +49,23 @@ struct Sending {
     core: Arc<Core>,
     /// Sent and not settled.
     in_flight: HashMap<OutboxId, OutboxRow>,
-    /// The sweep goes on after this row; `None`: nothing is left behind.
+    lanes: HashMap<Lane, InLane>,
+    /// The sweep over all lanes goes on after this row; `None`: it is done.
     sweep_after: Option<OutboxId>,
     /// No sweep before this time: the last one has failed.
     sweep_at: DateTime<Utc>,
     /// What the bus could not take, and when it is sent again.
     again: Vec<OutboxId>,
     again_at: DateTime<Utc>,
+}
+
+/// One lane of the outbox.
+#[derive(Default)]
+struct InLane {
+    /// How many of its rows are sent and not settled.
+    in_flight: usize,
+    /// Its rows after this one were left behind when it was full; `None`: none were.
+    behind: Option<OutboxId>,
 }
 
 impl Relay {
@@ -65,6 +75,7 @@ impl Relay {
         let mut sending = Sending {
             core: core.clone(),
             in_flight: HashMap::new(),
+            lanes: HashMap::new(),
             sweep_after: Some(0),
             sweep_at: core.clock.now(),
             again: Vec::new(),
@@ -76,7 +87,7 @@ impl Relay {
         settler.spawn(run_settler(core.clone(), to_settle, settled));
         let (mut rows, mut confirmed, mut done) = (Vec::new(), Vec::new(), Vec::new());
         loop {
-            let room = sending.in_flight.len() < WINDOW / 2;
+            let next = sending.next_sweep();
             tokio::select! {
                 () = self.closing.cancelled() => break,
                 n = self.confirms.recv_many(&mut confirmed, SETTLE) => {
@@ -85,16 +96,14 @@ impl Relay {
                 }
                 n = self.handed_over.recv_many(&mut rows, SETTLE) => {
                     if n == 0 { break }
-                    sending.send_fresh(rows.drain(..).flatten()).await;
+                    sending.send(rows.drain(..).flatten()).await;
                 }
                 _ = were_settled.recv_many(&mut done, SETTLE) => {
-                    for id in done.drain(..).flatten() { sending.in_flight.remove(&id); }
+                    sending.settled(done.drain(..).flatten());
                 }
                 () = core.sweep.notified() => sending.sweep_after = Some(0),
                 () = core.clock.sleep_until(sending.again_at), if !sending.again.is_empty() => sending.resend().await,
-                () = core.clock.sleep_until(sending.sweep_at), if room && sending.sweep_after.is_some() => {
-                    sending.sweep().await;
-                }
+                () = core.clock.sleep_until(sending.sweep_at), if next.is_some() => sending.sweep(next).await,
             }
         }
         while let Ok(confirm) = self.confirms.try_recv() {
@@ -108,21 +117,17 @@ impl Relay {
 }
 
 impl Sending {
-    /// Sends rows that were just committed. While older ones wait for the sweep, which begins below half of the window,
-    /// fresh ones take no more than that half: they must not keep the sweep from its turn.
-    async fn send_fresh(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>) {
-        let window = if self.sweep_after.is_some() { WINDOW / 2 } else { WINDOW };
-        self.send(rows, window).await;
-    }
-
-    /// Sends what has room in the window; the rest is left to the sweep.
-    async fn send(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>, window: usize) {
+    /// Sends what has room in its lane; the rest is left behind, to be swept when half of the lane is free. A lane that
+    /// is behind takes no more than that half: fresh rows must not keep the older ones from their turn.
+    async fn send(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>) {
         let mut batch = Vec::new();
         for (id, row) in rows {
-            if self.core.stopping.is_cancelled() || self.in_flight.len() >= window {
-                let after = self.sweep_after.unwrap_or(OutboxId::MAX);
-                self.sweep_after = Some(after.min(id - 1));
+            let lane = self.lanes.entry(Lane::of(&row)).or_default();
+            let window = if lane.behind.is_some() { WINDOW / 2 } else { WINDOW };
+            if self.core.stopping.is_cancelled() || lane.in_flight >= window {
+                lane.behind = Some(lane.behind.unwrap_or(OutboxId::MAX).min(id - 1));
             } else if let std::collections::hash_map::Entry::Vacant(entry) = self.in_flight.entry(id) {
+                lane.in_flight += 1;
                 entry.insert(row.clone());
                 batch.push((id, row));
             }
@@ -133,28 +138,54 @@ impl Sending {
         }
     }
 
-    /// Reads the next page of what was left behind, and sends it.
-    async fn sweep(&mut self) {
-        if self.core.stopping.is_cancelled() {
-            self.sweep_after = None;
-            return;
-        }
-        let after = self.sweep_after.unwrap_or(0);
-        match self.core.store.outbox(after, PAGE).await {
-            Ok(page) => {
-                for row in &page.unreadable {
-                    // An envelope is needed to make a dead letter of it, so the row stays where an operator finds it.
-                    tracing::error!(outbox_id = row.key, reason = row.reason, "an outbox row can not be sent");
-                }
-                let rows = page.rows;
-                self.sweep_after = rows.last().filter(|_| rows.len() == PAGE).map(|(id, _)| *id);
-                self.send(rows.into_iter(), WINDOW).await;
+    fn settled(&mut self, ids: impl Iterator<Item = OutboxId>) {
+        for id in ids {
+            if let Some(row) = self.in_flight.remove(&id)
+                && let Some(lane) = self.lanes.get_mut(&Lane::of(&row))
+            {
+                lane.in_flight -= 1;
             }
+        }
+    }
+
+    /// What is to be swept now, if anything: all lanes, or one that is behind and half empty.
+    fn next_sweep(&self) -> Option<Sweep> {
+        if self.core.stopping.is_cancelled() {
+            return None;
+        }
+        if let Some(after) = self.sweep_after {
+            return Some(Sweep { lane: None, after });
+        }
+        let mut behind = self.lanes.iter().filter(|(_, it)| it.in_flight < WINDOW / 2);
+        behind.find_map(|(lane, it)| Some(Sweep { lane: Some(lane.clone()), after: it.behind? }))
+    }
+
+    /// Reads the next page of what was left behind, and sends it.
+    async fn sweep(&mut self, sweep: Option<Sweep>) {
+        let Some(Sweep { lane, after }) = sweep else { return };
+        let store = self.core.store.clone();
+        let page = match &lane {
+            None => store.outbox(after, PAGE).await,
+            Some(lane) => store.outbox_lane(lane, after, PAGE).await,
+        };
+        let Page { rows, unreadable } = match page {
+            Ok(page) => page,
             Err(error) => {
                 tracing::warn!(%error, "the outbox can not be swept; trying again");
                 self.sweep_at = self.core.clock.now() + SWEEP_PAUSE;
+                return;
             }
+        };
+        for row in &unreadable {
+            // An envelope is needed to make a dead letter of it, so the row stays where an operator finds it.
+            tracing::error!(outbox_id = row.key, reason = row.reason, "an outbox row can not be sent");
         }
+        let rest = rows.last().filter(|_| rows.len() == PAGE).map(|(id, _)| *id);
+        match lane {
+            None => self.sweep_after = rest,
+            Some(lane) => self.lanes.entry(lane).or_default().behind = rest,
+        }
+        self.send(rows.into_iter()).await;
     }
 
     async fn resend(&mut self) {
@@ -187,6 +218,12 @@ impl Sending {
             let _ = settle.send(Settle::Arrived(arrived));
         }
     }
+}
+
+/// A look into the outbox: at one lane, or at all, after a row.
+struct Sweep {
+    lane: Option<Lane>,
+    after: OutboxId,
 }
 
 enum Settle {
@@ -274,33 +311,43 @@ mod tests {
     use crate::runtime::core::TimerWake;
     use crate::store::MemoryStore;
 
-    fn rows(ids: std::ops::Range<OutboxId>) -> Vec<(OutboxId, OutboxRow)> {
-        let envelope = Arc::new(Envelope::raw(Uuid::nil(), "Test:Sent", Body::of(&())));
-        ids.map(|id| (id, OutboxRow { destination: None, envelope: envelope.clone() })).collect()
+    fn rows(name: &'static str, ids: std::ops::Range<OutboxId>) -> impl Iterator<Item = (OutboxId, OutboxRow)> {
+        let envelope = Arc::new(Envelope::raw(Uuid::nil(), name, Body::of(&())));
+        ids.map(move |id| (id, OutboxRow { destination: None, envelope: envelope.clone() }))
+    }
+
+    fn sending() -> Sending {
+        let core = Arc::new(Core {
+            store: Arc::new(MemoryStore::builder().build()),
+            bus: Arc::new(EmbeddedBus::new()),
+            clock: Arc::new(SystemClock),
+            retry: RetryPolicy::default(),
+            probes: Probes::default(),
+            relay: mpsc::unbounded_channel().0,
+            sweep: Notify::new(),
+            timers: TimerWake::default(),
+            stopping: CancellationToken::new(),
+        });
+        let (sweep_at, again_at) = (core.clock.now(), core.clock.now());
+        let (in_flight, lanes) = (HashMap::new(), HashMap::new());
+        Sending { core, in_flight, lanes, sweep_after: None, sweep_at, again: Vec::new(), again_at }
     }
 
     #[tokio::test]
-    async fn given_rows_left_behind_when_fresh_ones_come_then_half_of_the_window_stays_for_the_sweep() {
-        let half = WINDOW as OutboxId / 2;
-        for (behind, fresh_sent, sweep_after) in [(None, half + 10, None), (Some(3), half, Some(3))] {
-            let core = Arc::new(Core {
-                store: Arc::new(MemoryStore::builder().build()),
-                bus: Arc::new(EmbeddedBus::new()),
-                clock: Arc::new(SystemClock),
-                retry: RetryPolicy::default(),
-                probes: Probes::default(),
-                relay: mpsc::unbounded_channel().0,
-                sweep: Notify::new(),
-                timers: TimerWake::default(),
-                stopping: CancellationToken::new(),
-            });
-            let (sweep_at, again_at) = (core.clock.now(), core.clock.now());
-            let in_flight = HashMap::new();
-            let mut sending = Sending { core, in_flight, sweep_after: behind, sweep_at, again: Vec::new(), again_at };
-            sending.send_fresh(rows(100..110 + half).into_iter()).await;
-            assert_eq!((sending.in_flight.len() as OutboxId, sending.sweep_after), (fresh_sent, sweep_after));
-            sending.send(rows(4..14).into_iter(), WINDOW).await;
-            assert_eq!(sending.in_flight.len() as OutboxId, fresh_sent + 10, "what was left behind has room");
-        }
+    async fn given_a_lane_that_is_full_when_others_have_messages_then_they_are_sent_and_its_own_wait_for_their_turn() {
+        let window = WINDOW as OutboxId;
+        let mut sending = sending();
+        sending.send(rows("Test:Slow", 1..window + 11)).await;
+        assert_eq!(sending.in_flight.len(), WINDOW, "ten have no room");
+        sending.send(rows("Test:Quick", window + 11..window + 21)).await;
+        assert_eq!(sending.in_flight.len(), WINDOW + 10, "another lane is not kept by it");
+        assert!(sending.next_sweep().is_none(), "nothing is swept before half of the lane is free");
+
+        sending.settled(1..window / 2 + 2);
+        let next = sending.next_sweep().expect("half of the lane is free");
+        assert_eq!((next.lane, next.after), (Some(Lane::Event("Test:Slow".into())), window));
+        let before = sending.in_flight.len();
+        sending.send(rows("Test:Slow", window + 21..window + 31)).await;
+        assert_eq!(sending.in_flight.len(), before + 1, "fresh ones leave the other half to those left behind");
     }
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::commit::{
-    Commit, DeadLetterRow, FaultMark, InboxRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerRow,
+    Commit, DeadLetterRow, FaultMark, InboxRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow,
 };
 use crate::message::Body;
 use crate::probe::{Point, Probe, Probes};
@@ -265,6 +265,18 @@ impl Store for MemoryStore {
         let tables = self.tables();
         let rows = tables.outbox.range(after.saturating_add(1)..).take(limit);
         let rows = rows.map(|(id, (_, row))| (*id, row.clone())).collect();
+        Ok(Page { rows, unreadable: Vec::new() })
+    }
+
+    async fn outbox_lane(
+        &self,
+        lane: &Lane,
+        after: OutboxId,
+        limit: usize,
+    ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        let tables = self.tables();
+        let rows = tables.outbox.range(after.saturating_add(1)..).map(|(id, (_, row))| (*id, row.clone()));
+        let rows = rows.filter(|(_, row)| Lane::of(row) == *lane).take(limit).collect();
         Ok(Page { rows, unreadable: Vec::new() })
     }
 

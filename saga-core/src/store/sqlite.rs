@@ -26,7 +26,7 @@ use self::domain::Writers;
 use self::encode::Encoded;
 use self::open::{Database, Lock};
 use self::writer::{Command, Job, WAITING, Writer};
-use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerRow};
+use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 use crate::probe::{Probe, Probes};
 use crate::saga::Row;
 use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, Store, StoreError};
@@ -187,7 +187,16 @@ impl Store for SqliteStore {
     }
 
     async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
-        read::outbox(&self.0.readers, after, limit).await
+        read::outbox(&self.0.readers, None, after, limit).await
+    }
+
+    async fn outbox_lane(
+        &self,
+        lane: &Lane,
+        after: OutboxId,
+        limit: usize,
+    ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        read::outbox(&self.0.readers, Some(lane), after, limit).await
     }
 
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {

@@ -14,7 +14,9 @@ use uuid::Uuid;
 use crate::activity::Activity;
 use crate::bus::EmbeddedBus;
 use crate::clock::Clock;
-use crate::commit::{Commit, DeadLetterRow, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerKind, TimerRow};
+use crate::commit::{
+    Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerKind, TimerRow,
+};
 use crate::message::{Envelope, Message};
 use crate::runtime::{Client, RedriveError, Runtime, RuntimeBuilder, RuntimeError, SubmitError, Submitted};
 use crate::saga::Saga;
@@ -381,6 +383,14 @@ impl Store for Recorder {
     }
     async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.inner.outbox(after, limit).await
+    }
+    async fn outbox_lane(
+        &self,
+        lane: &Lane,
+        after: OutboxId,
+        limit: usize,
+    ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner.outbox_lane(lane, after, limit).await
     }
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.inner.due_timers(now, limit).await

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::error::of_query;
 use super::text;
 use crate::commit::{
-    DeadLetterRow, JournalOutcome, JournalRow, OutboxId, OutboxRow, StoredInstance, TimerKind, TimerRow,
+    DeadLetterRow, JournalOutcome, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerKind, TimerRow,
 };
 use crate::message::{Body, Envelope};
 use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, StoreError, Unreadable};
@@ -65,8 +65,10 @@ pub(super) async fn journal(pool: &SqlitePool, saga: &str, id: Uuid) -> Result<V
     rows.iter().map(read_journal).collect()
 }
 
+/// Of one lane, or of all. A lane is asked for when it is behind, so most of the rows that are passed are its own.
 pub(super) async fn outbox(
     pool: &SqlitePool,
+    lane: Option<&Lane>,
     after: OutboxId,
     limit: usize,
 ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
@@ -74,8 +76,18 @@ pub(super) async fn outbox(
     let mut after = after;
     while page.rows.len() < limit {
         let wanted = limit - page.rows.len();
-        let rows = sqlx::query("SELECT id, destination, envelope FROM saga_outbox WHERE id > ? ORDER BY id LIMIT ?");
-        let rows = rows.bind(after).bind(text::number(wanted as u64)).fetch_all(pool).await;
+        let (endpoint, event) = match lane {
+            None => (None, None),
+            Some(Lane::Endpoint(name)) => (Some(&**name), None),
+            Some(Lane::Event(name)) => (None, Some(&**name)),
+        };
+        let rows = sqlx::query(
+            "SELECT id, destination, envelope FROM saga_outbox
+             WHERE id > ?1 AND (?2 IS NULL OR destination = ?2)
+               AND (?3 IS NULL OR destination IS NULL AND message_type = ?3)
+             ORDER BY id LIMIT ?4",
+        );
+        let rows = rows.bind(after).bind(endpoint).bind(event).bind(text::number(wanted as u64)).fetch_all(pool).await;
         let rows = rows.map_err(|error| of_query("the outbox can not be read", &error))?;
         for row in &rows {
             after = Columns(row, "saga_outbox").get(0)?;
