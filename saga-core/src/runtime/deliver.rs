@@ -78,6 +78,7 @@ impl<S: Saga> SagaEndpoint<S> {
             let mut batch = Vec::new();
             // One side is waited for; of the other, what is there is taken along.
             tokio::select! {
+                biased;
                 () = core.stopping.cancelled() => break,
                 n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { break },
                 n = self.submissions.recv_many(&mut submitted, BATCH), if has_callers => if n == 0 {

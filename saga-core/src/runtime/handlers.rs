@@ -96,6 +96,7 @@ impl HandlerEndpoint {
         let mut batch = Vec::new();
         'taking: loop {
             tokio::select! {
+                biased;
                 () = self.core.stopping.cancelled() => break,
                 n = deliveries.recv_many(&mut batch, BATCH) => if n == 0 { break },
                 Some(_) = tasks.join_next() => continue,
@@ -104,6 +105,7 @@ impl HandlerEndpoint {
             let new = self.only_new(std::mem::take(&mut batch), running).await;
             for delivery in new {
                 let permit = tokio::select! {
+                    biased;
                     () = self.core.stopping.cancelled() => break 'taking,
                     permit = places.clone().acquire_owned() => permit,
                 };
