@@ -168,6 +168,7 @@ pub struct Served {
     child: Child,
     lines: Lines,
     log: Vec<String>,
+    pub address: std::net::SocketAddr,
     pub rest: Rest,
 }
 
@@ -187,7 +188,7 @@ impl Served {
         let mut log = Vec::new();
         let Some(ready) = next_line(&mut lines, &mut log, "ready on ") else { return Err(child.wait().unwrap()) };
         let address = ready["address"].as_str().unwrap().parse().unwrap();
-        Ok(Self { child, lines, log, rest: Rest::new(address) })
+        Ok(Self { child, lines, log, address, rest: Rest::new(address) })
     }
 
     /// Reads its log up to a line whose message begins so.
