@@ -76,7 +76,8 @@ impl Body {
         self.0.get()
     }
 
-    pub(crate) fn into_string(self) -> String {
+    /// Gives the JSON text away.
+    pub fn into_string(self) -> String {
         Box::<str>::from(self.0).into()
     }
 
