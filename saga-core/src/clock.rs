@@ -40,6 +40,9 @@ impl Clock for SystemClock {
     }
 
     async fn sleep(&self, duration: Duration) {
-        tokio::time::sleep(duration).await;
+        // Tokio rounds up to the next millisecond, and nothing is less than that.
+        if !duration.is_zero() {
+            tokio::time::sleep(duration).await;
+        }
     }
 }
