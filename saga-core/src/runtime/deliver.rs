@@ -80,13 +80,14 @@ impl<S: Saga> SagaEndpoint<S> {
             tokio::select! {
                 biased;
                 () = core.stopping.cancelled() => break,
+                // Before what is new: deliveries that never end must not keep it from its turn.
+                () = put_off.due(&*core.clock) => batch = put_off.take(),
                 n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { break },
                 n = self.submissions.recv_many(&mut submitted, BATCH), if has_callers => if n == 0 {
                     // Nobody can submit any more; the bus still delivers.
                     has_callers = false;
                     continue;
                 },
-                () = put_off.due(&*core.clock) => batch = put_off.take(),
             }
             while delivered.len() < BATCH
                 && let Ok(delivery) = self.deliveries.try_recv()
