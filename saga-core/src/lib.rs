@@ -105,15 +105,16 @@ pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};
 pub use retry::RetryPolicy;
 #[cfg(feature = "runtime")]
 pub use runtime::{
-    Client, HandlerOptions, RedriveError, Runtime, RuntimeBuilder, RuntimeError, SubmitError, Submitted,
+    Client, HandlerOptions, RedriveError, Retention, Roles, Runtime, RuntimeBuilder, RuntimeError, SubmitError,
+    Submitted,
 };
 pub use saga::{Ctx, Instance, Row, Saga};
 #[doc(hidden)]
 pub use serde_json::Error as JsonError;
 #[cfg(feature = "runtime")]
 pub use store::{
-    Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Page, Store, StoreError,
-    Unreadable,
+    Backlog, Change, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Old, Page,
+    Store, StoreError, Unreadable,
 };
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};

@@ -146,7 +146,9 @@ impl Bus for OneBatch {
         let mut receivers = Vec::new();
         for _ in endpoints {
             let (sender, receiver) = mpsc::unbounded_channel();
-            sender.send(Delivery { envelope: self.0.clone(), receipt: Receipt { epoch: 1, tag: 1 } }).unwrap();
+            sender
+                .send(Delivery { envelope: self.0.clone(), receipt: Receipt { epoch: 1, tag: 1 }, redelivered: 0 })
+                .unwrap();
             self.1.lock().unwrap().push((sender, confirms.clone()));
             receivers.push(receiver);
         }

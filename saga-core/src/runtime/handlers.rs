@@ -154,13 +154,17 @@ impl HandlerEndpoint {
         permit: OwnedSemaphorePermit,
         done: mpsc::UnboundedSender<Completion>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let Delivery { envelope, receipt } = delivery;
+        let refusal = self.core.refusal(&delivery);
+        let Delivery { envelope, receipt, .. } = delivery;
         let handler = self.handler(&envelope).cloned();
         let context = HandlerContext::new(envelope.clone(), self.core.clock.clone());
         let (core, endpoint, timeout) = (self.core.clone(), self.name, self.options.timeout);
         async move {
             let started = Instant::now();
             let work = async {
+                if let Some(refusal) = refusal {
+                    return Err(refusal);
+                }
                 let Some(handler) = handler else {
                     return Err(Failure::new(
                         FailureKind::Undecodable,

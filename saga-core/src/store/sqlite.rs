@@ -6,6 +6,7 @@ mod encode;
 mod error;
 mod migrate;
 mod open;
+mod purge;
 mod read;
 mod text;
 mod values;
@@ -25,11 +26,11 @@ use uuid::Uuid;
 use self::domain::Writers;
 use self::encode::Encoded;
 use self::open::{Database, Lock};
-use self::writer::{Command, Job, WAITING, Writer};
+use self::writer::{Command, Job, Purge, WAITING, Writer};
 use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 use crate::probe::{Probe, Probes};
 use crate::saga::Row;
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, Store, StoreError};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Old, Page, Store, StoreError};
 
 pub use self::domain::SqliteWriter;
 pub use self::encode::{SqliteCell, SqliteCells};
@@ -197,6 +198,16 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         read::outbox(&self.0.readers, Some(lane), after, limit).await
+    }
+
+    async fn purge(&self, old: Old, limit: usize) -> Result<bool, StoreError> {
+        let bite = purge::find(&self.0.readers, old, limit).await?;
+        let Some(keys) = bite.keys else { return Ok(false) };
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Purge(Purge { sql: bite.sql, keys, reply });
+        self.0.commands.send(command).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())??;
+        Ok(bite.is_full)
     }
 
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
