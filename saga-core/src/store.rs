@@ -3,6 +3,8 @@
 mod memory;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqlite")]
+mod writers;
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
