@@ -1,10 +1,12 @@
 //! The store's port: one atomic commit, and the reads that the loops need. A store never interprets events.
 
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-#[cfg(feature = "sqlite")]
-mod writers;
 
 use std::any::TypeId;
 use std::collections::{HashMap, HashSet};
@@ -17,6 +19,8 @@ use uuid::Uuid;
 use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 
 pub use memory::{MemoryStore, MemoryStoreBuilder, MemoryWriter};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 

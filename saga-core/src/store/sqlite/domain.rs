@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sqlx::SqliteConnection;
 
 use crate::saga::Row;
-use crate::store::writers::{WriteRows, typed};
+use crate::store::sql::{WriteRows, typed};
 
 /// Writes domain rows of one type, inside the transaction of the commit that carries them.
 #[async_trait]
@@ -25,7 +25,7 @@ pub trait SqliteWriter<R: Row>: Send + Sync + 'static {
 }
 
 /// The registered writers, by the type of their rows.
-pub(super) type Writers = crate::store::writers::Writers<SqliteConnection>;
+pub(super) type Writers = crate::store::sql::Writers<SqliteConnection>;
 
 /// A writer that takes rows of any type, and writes those that are its own.
 pub(super) fn erased<R: Row, W: SqliteWriter<R>>(writer: W) -> Arc<dyn WriteRows<SqliteConnection>> {

@@ -1,7 +1,8 @@
-//! The registered writers of domain rows, for every store that hands them a connection of its database.
+//! What the stores on SQL databases share: the writers of domain rows, and how a row that can not be read is passed over.
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use futures_util::FutureExt;
 use crate::commit::Commit;
 use crate::failure::Failure;
 use crate::saga::Row;
-use crate::store::StoreError;
+use crate::store::{Page, StoreError, Unreadable};
 
 /// A writer of rows of one type, which it is given untyped; `C` is the connection that it writes on.
 #[async_trait]
@@ -88,4 +89,19 @@ fn by_type<'a>(rows: impl Iterator<Item = &'a Arc<dyn Row>>) -> Vec<(TypeId, Vec
 fn type_of(row: &Arc<dyn Row>) -> TypeId {
     let row: &dyn Any = &**row;
     row.type_id()
+}
+
+/// Puts a row on its page; one that can not be read is told of by its key, and passed over.
+pub(super) fn add<T>(page: &mut Page<T>, key: String, row: Result<T, StoreError>) {
+    match row {
+        Ok(row) => page.rows.push(row),
+        Err(error) => page.unreadable.push(Unreadable { key, reason: error.to_string() }),
+    }
+}
+
+/// What is said of a value that nobody but an editor by hand can have written.
+pub(super) fn corrupt(place: &str, value: &str, error: &dyn Display) -> StoreError {
+    const SHOWN: usize = 80;
+    let shown: String = value.chars().take(SHOWN).collect();
+    StoreError::Corrupt(format!("{place} holds {shown:?}: {error}"))
 }
