@@ -105,8 +105,8 @@ pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};
 pub use retry::RetryPolicy;
 #[cfg(feature = "runtime")]
 pub use runtime::{
-    Client, HandlerOptions, RedriveError, Retention, Roles, Runtime, RuntimeBuilder, RuntimeError, SubmitError,
-    Submitted,
+    Client, HandlerOptions, RedriveError, Request, RequestError, Response, Retention, Roles, Runtime, RuntimeBuilder,
+    RuntimeError, SubmitError, Submitted,
 };
 pub use saga::{Ctx, Instance, Row, Saga};
 #[doc(hidden)]

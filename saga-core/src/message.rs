@@ -43,6 +43,8 @@ pub mod header {
     pub const REDRIVE_COUNT: &str = "MT-Redrive-Count";
     /// The saga on whose behalf the message was sent, by [`Saga::NAME`](crate::Saga::NAME).
     pub const SAGA: &str = "MT-Saga-Name";
+    /// The types of the answers that a request can be answered with: an array of URNs.
+    pub const ACCEPT_TYPE: &str = "MT-Request-AcceptType";
     /// The user on whose behalf the conversation began; copied onto every message that follows.
     pub const USER: &str = "Saga-User";
 }

@@ -20,6 +20,7 @@ mod memory;
 mod message;
 mod patience;
 mod replay;
+mod requests;
 mod retry;
 mod runtime;
 mod shutdown;

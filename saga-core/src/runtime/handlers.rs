@@ -304,7 +304,8 @@ impl HandlerEndpoint {
         commit.inbox.push(InboxRow { endpoint: self.name.into(), message_id: envelope.message_id });
         commit.rows.extend(work.rows.iter().cloned());
         if let Some(answer) = &work.answer {
-            let id = envelope.produced_id(self.name, 0);
+            // Behind the ids of its other messages; an activity has none.
+            let id = envelope.produced_id(self.name, work.messages.len());
             commit.outbox.push(unit_of_work::respond(envelope, self.name, id, answer.clone(), commit.at));
         }
         for (index, (destination, out)) in work.messages.iter().enumerate() {
