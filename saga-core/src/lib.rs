@@ -61,6 +61,7 @@ mod flow;
 mod graph;
 #[cfg(feature = "runtime")]
 mod handler;
+mod history;
 mod join;
 mod machine;
 mod message;
@@ -96,6 +97,7 @@ pub use failure::{Failure, FailureKind};
 pub use flow::{FLOW_FORMAT, Flow, FlowEnd, FlowError, FlowHeader, FlowLine};
 #[cfg(feature = "runtime")]
 pub use handler::{ActivityHandler, Consumer, HandlerContext, Output};
+pub use history::Violation;
 pub use join::{Join, MessageSet};
 pub use machine::{Event, Machine, Step};
 pub use message::{Body, Envelope, Headers, Message, derive_id, header};

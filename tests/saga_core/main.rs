@@ -12,6 +12,7 @@ mod explore;
 mod given;
 mod graph;
 mod handlers;
+mod history;
 mod join;
 mod lamp;
 mod ledger;
