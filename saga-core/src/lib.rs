@@ -58,6 +58,7 @@ mod clock;
 mod commit;
 mod effect;
 mod failure;
+mod fault;
 mod flow;
 mod graph;
 #[cfg(feature = "runtime")]
@@ -95,6 +96,7 @@ pub use commit::{
 };
 pub use effect::{Effect, Effects, Outgoing};
 pub use failure::{Failure, FailureKind};
+pub use fault::{ExceptionInfo, Fault, ReceiveFault};
 pub use flow::{FLOW_FORMAT, Flow, FlowEnd, FlowError, FlowHeader, FlowLine};
 #[cfg(feature = "runtime")]
 pub use handler::{ActivityHandler, Consumer, HandlerContext, Output};
