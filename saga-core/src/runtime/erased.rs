@@ -34,7 +34,7 @@ pub(crate) struct Consumes<M, C>(pub(crate) C, pub(crate) PhantomData<fn() -> M>
 fn read<M: Message>(envelope: &Envelope) -> Result<M, Failure> {
     let undecodable =
         |error| Failure::new(FailureKind::Undecodable, format_args!("the body is no {}: {error}", M::NAME));
-    envelope.message.read().map_err(undecodable)
+    envelope.message.read_leniently().map_err(undecodable)
 }
 
 #[async_trait]
