@@ -169,7 +169,7 @@ async fn given_an_activity_when_it_is_called_by_a_request_then_outcome_or_fault_
         |n: u128, text: &str| house.client.request(Request::<Painted>::new(id(n), &Paint::of(text)).to("painter"));
     assert_eq!(paint(30, "red").await.unwrap().message, Painted::of("red"));
     match paint(31, "invisible").await {
-        Err(RequestError::Fault { reason, .. }) => assert_eq!(reason, "there is no such paint"),
+        Err(RequestError::Fault(fault)) => assert_eq!(fault.reason(), "there is no such paint"),
         other => panic!("a fault was expected: {other:?}"),
     }
 }
@@ -178,9 +178,9 @@ async fn given_an_activity_when_it_is_called_by_a_request_then_outcome_or_fault_
 async fn given_a_consumer_that_fails_for_good_when_it_is_asked_then_the_fault_reaches_who_asked() {
     let house = House::start();
     match house.client.request(Request::<Answered>::new(id(40), &Asked::of("impossible"))).await {
-        Err(RequestError::Fault { reason, envelope }) => {
-            assert_eq!(reason, "nobody knows that");
-            assert_eq!(envelope.message_type[0], "MassTransit:Fault[[Doors:Asked]]");
+        Err(RequestError::Fault(fault)) => {
+            assert_eq!((fault.reason(), fault.faulted_message_id), ("nobody knows that", Some(id(40))));
+            assert_eq!(fault.fault_message_types.unwrap_or_default(), ["urn:message:Doors:Asked"]);
         }
         other => panic!("a fault was expected: {other:?}"),
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::bus::{Delivery, Endpoint};
 use crate::commit::Name;
+use crate::fault::{Fault, is_fault};
 use crate::message::{Envelope, Message, derive_id, header};
 use crate::runtime::client::Client;
 use crate::runtime::core::{BATCH, Core};
@@ -81,13 +82,8 @@ pub struct Response<Res> {
 #[non_exhaustive]
 pub enum RequestError {
     /// Whoever handled it has failed for good.
-    #[error("the request failed: {reason}")]
-    Fault {
-        /// What was wrong there.
-        reason: String,
-        /// The whole `Fault` message.
-        envelope: Arc<Envelope>,
-    },
+    #[error("the request failed: {}", .0.reason())]
+    Fault(Box<Fault>),
     /// Nobody answered in time. It may still be handled: what it asks for may happen.
     #[error("there was no answer within {0:?}; the request may still be handled")]
     Timeout(Duration),
@@ -171,10 +167,6 @@ pub(crate) async fn run(core: Arc<Core>, mut deliveries: mpsc::UnboundedReceiver
     }
 }
 
-fn is_fault(envelope: &Envelope) -> bool {
-    envelope.message_type.iter().any(|name| name.starts_with("MassTransit:Fault"))
-}
-
 impl Client {
     /// Asks, and waits for the answer. The request itself is durable: it is sent again after a crash of the broker or of
     /// this process, but only a process that lives gets the answer.
@@ -200,11 +192,10 @@ impl Client {
             () = self.core.clock.sleep(timeout) => return Err(RequestError::Timeout(timeout)),
         };
         if is_fault(&answer) {
-            let fault: Value = answer.message.read().map_err(|error| RequestError::Unreadable(error.to_string()))?;
-            let reason = fault.pointer("/exceptions/0/message").and_then(Value::as_str).unwrap_or("no reason is given");
-            return Err(RequestError::Fault { reason: reason.to_owned(), envelope: answer });
+            let fault = answer.message.read_leniently().map_err(|error| RequestError::Unreadable(error.to_string()))?;
+            return Err(RequestError::Fault(Box::new(fault)));
         }
-        let message = answer.message.read().map_err(|error| RequestError::Unreadable(error.to_string()))?;
+        let message = answer.message.read_leniently().map_err(|error| RequestError::Unreadable(error.to_string()))?;
         Ok(Response { message, envelope: answer })
     }
 }
