@@ -43,6 +43,7 @@
 //! - the pure heart, without features: [`Saga`] and its [`Machine`], [`Effects`], [`Activity`], [`Envelope`]
 //! - what is written of a message, as plain data: [`Commit`], [`Failure`], [`RetryPolicy`]
 //! - a recorded history, and today's table beside it: [`Flow`], [`replay`](replay())
+//! - MassTransit's format on a broker: [`wire`]
 //! - feature `runtime`: the `Runtime` and its ports `Store`, `Bus`, `Clock`, `ActivityHandler`, `Consumer`,
 //!   with the adapters `MemoryStore` and `EmbeddedBus`
 //! - feature `sqlite`: the adapter `SqliteStore`; feature `postgres`: the adapter `PostgresStore`
@@ -57,10 +58,12 @@ mod clock;
 mod commit;
 mod effect;
 mod failure;
+mod fault;
 mod flow;
 mod graph;
 #[cfg(feature = "runtime")]
 mod handler;
+mod history;
 mod join;
 mod machine;
 mod message;
@@ -78,6 +81,7 @@ mod table;
 pub mod testkit;
 #[cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "without the runtime, replay alone lives by it"))]
 mod unit_of_work;
+pub mod wire;
 
 #[doc(hidden)]
 pub use activity::read_json;
@@ -93,9 +97,11 @@ pub use commit::{
 };
 pub use effect::{Effect, Effects, Outgoing};
 pub use failure::{Failure, FailureKind};
+pub use fault::{ExceptionInfo, Fault, ReceiveFault};
 pub use flow::{FLOW_FORMAT, Flow, FlowEnd, FlowError, FlowHeader, FlowLine};
 #[cfg(feature = "runtime")]
 pub use handler::{ActivityHandler, Consumer, HandlerContext, Output};
+pub use history::Violation;
 pub use join::{Join, MessageSet};
 pub use machine::{Event, Machine, Step};
 pub use message::{Body, Envelope, Headers, Message, derive_id, header};
@@ -105,8 +111,8 @@ pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};
 pub use retry::RetryPolicy;
 #[cfg(feature = "runtime")]
 pub use runtime::{
-    Client, HandlerOptions, RedriveError, Retention, Roles, Runtime, RuntimeBuilder, RuntimeError, SubmitError,
-    Submitted,
+    Client, HandlerOptions, RedriveError, Request, RequestError, Response, Retention, Roles, Runtime, RuntimeBuilder,
+    RuntimeError, SubmitError, Submitted,
 };
 pub use saga::{Ctx, Instance, Row, Saga};
 #[doc(hidden)]
