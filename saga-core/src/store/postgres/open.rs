@@ -118,10 +118,9 @@ impl Database {
 
     /// A connection of its own, outside the pools, with the server's settings.
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
-        let what = format_args!("the database {} can not be reached", self.place());
         let connecting = tokio::time::timeout(ACQUIRE_TIMEOUT, self.options.connect()).await;
         let connected = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        connected.map_err(|error| of_statement(what, &error))
+        connected.map_err(|error| of_statement(format_args!("{} can not be reached", self.place()), &error))
     }
 
     /// A pool of one connection, for who listens.
