@@ -43,6 +43,7 @@
 //! - the pure heart, without features: [`Saga`] and its [`Machine`], [`Effects`], [`Activity`], [`Envelope`]
 //! - what is written of a message, as plain data: [`Commit`], [`Failure`], [`RetryPolicy`]
 //! - a recorded history, and today's table beside it: [`Flow`], [`replay`](replay())
+//! - MassTransit's format on a broker: [`wire`]
 //! - feature `runtime`: the `Runtime` and its ports `Store`, `Bus`, `Clock`, `ActivityHandler`, `Consumer`,
 //!   with the adapters `MemoryStore` and `EmbeddedBus`
 //! - feature `sqlite`: the adapter `SqliteStore`
@@ -78,6 +79,7 @@ mod table;
 pub mod testkit;
 #[cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "without the runtime, replay alone lives by it"))]
 mod unit_of_work;
+pub mod wire;
 
 #[doc(hidden)]
 pub use activity::read_json;
