@@ -48,7 +48,9 @@ pub enum WireError {
         why: &'static str,
     },
     /// The message is larger than [`MAX_BODY`].
-    #[error("the message is {0} bytes long on the wire, and no more than {MAX_BODY} can be sent: send less, or a reference")]
+    #[error(
+        "the message is {0} bytes long on the wire, and no more than {MAX_BODY} can be sent: send less, or a reference"
+    )]
     TooLarge(usize),
     /// The headers are too many or too long for a frame of AMQP.
     #[error("the headers of the message are {0} bytes long, too long for a frame of AMQP: send them in the message")]
