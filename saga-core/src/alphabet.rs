@@ -4,6 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 
 use crate::message::Message;
+use crate::wire::read_leniently;
 
 /// A finite set whose members can be listed; made by [`states!`](crate::states) and [`events!`](crate::events).
 pub trait Finite: Copy + Debug + Send + Sync + 'static {
@@ -30,14 +31,14 @@ pub type Decoded = Box<dyn Any + Send + Sync>;
 pub struct Column {
     /// [`Message::NAME`] of the column's type.
     pub name: &'static str,
-    /// Reads a body of the column's type.
+    /// Reads a body of the column's type, as [`Body::read_leniently`](crate::Body::read_leniently) does.
     pub decode: fn(&str) -> Result<Decoded, serde_json::Error>,
 }
 
 impl Column {
     /// The column of `E`.
     pub fn of<E: Message>() -> Self {
-        Self { name: E::NAME, decode: |json| Ok(Box::new(serde_json::from_str::<E>(json)?)) }
+        Self { name: E::NAME, decode: |json| Ok(Box::new(read_leniently::<E>(json)?)) }
     }
 }
 

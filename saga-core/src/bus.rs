@@ -52,7 +52,8 @@ pub struct Endpoint {
     pub name: Name,
     /// The names of the types that it subscribes to.
     pub subscriptions: Vec<&'static str>,
-    /// The names of all types that it handles: those, and the commands that are sent to it.
+    /// The names of all types that it handles: those, and the commands that are sent to it. Of a temporary endpoint none
+    /// is named: it takes whatever is sent to it.
     pub handles: Vec<&'static str>,
     /// Whether this process takes its messages; if not, the queue is declared and fills for others.
     pub consumed: bool,

@@ -273,7 +273,7 @@ pub struct JournalRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JournalEffect {
-    /// `publish`, `send`, `call`, `schedule`, `unschedule` or `write`.
+    /// `publish`, `send`, `respond`, `call`, `schedule`, `unschedule` or `write`.
     pub kind: Name,
     /// The message's type; of a written row, nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

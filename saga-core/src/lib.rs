@@ -59,10 +59,12 @@ mod clock;
 mod commit;
 mod effect;
 mod failure;
+mod fault;
 mod flow;
 mod graph;
 #[cfg(feature = "runtime")]
 mod handler;
+mod history;
 mod join;
 mod machine;
 mod message;
@@ -98,9 +100,11 @@ pub use commit::{
 };
 pub use effect::{Effect, Effects, Outgoing};
 pub use failure::{Failure, FailureKind};
+pub use fault::{ExceptionInfo, Fault, ReceiveFault};
 pub use flow::{FLOW_FORMAT, Flow, FlowEnd, FlowError, FlowHeader, FlowLine};
 #[cfg(feature = "runtime")]
 pub use handler::{ActivityHandler, Consumer, HandlerContext, Output};
+pub use history::Violation;
 pub use join::{Join, MessageSet};
 pub use machine::{Event, Machine, Step};
 pub use message::{Body, Envelope, Headers, Message, derive_id, header};
@@ -110,8 +114,8 @@ pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};
 pub use retry::RetryPolicy;
 #[cfg(feature = "runtime")]
 pub use runtime::{
-    Client, HandlerOptions, RedriveError, Retention, Roles, Runtime, RuntimeBuilder, RuntimeError, SubmitError,
-    Submitted,
+    Client, HandlerOptions, RedriveError, Request, RequestError, Response, Retention, Roles, Runtime, RuntimeBuilder,
+    RuntimeError, SubmitError, Submitted,
 };
 pub use saga::{Ctx, Instance, Row, Saga};
 #[doc(hidden)]

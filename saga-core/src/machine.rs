@@ -100,6 +100,9 @@ impl<S: Saga> Machine<S> {
         let undecodable = |text: String| Failure::new(FailureKind::Undecodable, text);
         let known = envelope.message_type.iter().find_map(|name| self.by_name.get(&**name));
         let Some(&column) = known else {
+            if let Some(reason) = envelope.undecodable_reason() {
+                return Err(undecodable(reason));
+            }
             let known: Vec<_> = self.columns.iter().map(|column| column.name).collect();
             let (saga, name) = (S::NAME, envelope.name());
             return Err(undecodable(format!("saga {saga} has no column for {name}; it hears {}", known.join(", "))));

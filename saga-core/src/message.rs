@@ -11,6 +11,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::wire::destination_of;
+
 /// A message type that can be stored and can travel.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no message",
@@ -43,6 +45,12 @@ pub mod header {
     pub const REDRIVE_COUNT: &str = "MT-Redrive-Count";
     /// The saga on whose behalf the message was sent, by [`Saga::NAME`](crate::Saga::NAME).
     pub const SAGA: &str = "MT-Saga-Name";
+    /// The types of the answers that a request can be answered with: an array of URNs.
+    pub const ACCEPT_TYPE: &str = "MT-Request-AcceptType";
+    /// The activity that sent the message, as W3C trace context writes it: `00-<trace>-<span>-<flags>`.
+    pub const ACTIVITY_ID: &str = "MT-Activity-Id";
+    /// How often the message of a `Fault` was retried; absent: never.
+    pub const FAULT_REDELIVERY_COUNT: &str = "MT-Fault-RedeliveryCount";
     /// The user on whose behalf the conversation began; copied onto every message that follows.
     pub const USER: &str = "Saga-User";
 }
@@ -162,8 +170,21 @@ pub struct Envelope {
 
 const URN: &str = "urn:message:";
 
+/// A message type's name without the prefix of its URN, in whichever case that is written.
+pub(crate) fn strip_urn(urn: &str) -> &str {
+    match urn.get(..URN.len()) {
+        Some(prefix) if prefix.eq_ignore_ascii_case(URN) => &urn[URN.len()..],
+        _ => urn,
+    }
+}
+
+/// A message type's URN.
+pub(crate) fn urn(name: &str) -> String {
+    format!("{URN}{name}")
+}
+
 fn write_urns<S: Serializer>(names: &[Cow<'static, str>], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(names.iter().map(|name| format!("{URN}{name}")))
+    serializer.collect_seq(names.iter().map(|name| urn(name)))
 }
 
 fn read_urns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Cow<'static, str>>, D::Error> {
@@ -171,7 +192,7 @@ fn read_urns<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Cow<'stat
     if urns.is_empty() {
         return Err(D::Error::custom("messageType names no type"));
     }
-    Ok(urns.into_iter().map(|urn| Cow::Owned(urn.strip_prefix(URN).unwrap_or(&urn).to_owned())).collect())
+    Ok(urns.into_iter().map(|urn| Cow::Owned(strip_urn(&urn).to_owned())).collect())
 }
 
 impl Envelope {
@@ -248,9 +269,9 @@ impl Envelope {
         self.text(header::TIMER_TOKEN).and_then(|token| token.parse().ok())
     }
 
-    /// The endpoint that an answer goes to, if one was named.
-    pub fn response_endpoint(&self) -> Option<&str> {
-        self.response_address.as_deref().map(|address| address.strip_prefix("queue:").unwrap_or(address))
+    /// Where an answer goes, if an address was named, as an outbox row names it: an endpoint, or `exchange:NAME`.
+    pub fn response_endpoint(&self) -> Option<Cow<'static, str>> {
+        self.response_address.as_deref().map(destination_of)
     }
 
     /// The same message for another attempt. The id stays.
@@ -281,16 +302,20 @@ impl Envelope {
         }
     }
 
-    /// An envelope caused by this one: same conversation, this one's correlation as initiator, custom headers copied
-    /// (those that begin with `MT-` are not).
+    /// An envelope caused by this one: same conversation and trace, this one's correlation as initiator, custom headers
+    /// copied (those that begin with `MT-` are not).
     pub fn cause(&self, message_id: Uuid, name: impl Into<Cow<'static, str>>, body: Body, now: DateTime<Utc>) -> Self {
         let custom = self.headers.iter().filter(|(name, _)| !name.starts_with("MT-"));
+        let mut headers: Headers = custom.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if let Some(activity) = self.child_activity(message_id) {
+            headers.insert(Cow::Borrowed(header::ACTIVITY_ID), Value::String(activity));
+        }
         Self {
             conversation_id: Some(self.conversation()),
             correlation_id: self.correlation_id,
             initiator_id: self.correlation_id.or(self.request_id),
             sent_time: Some(now),
-            headers: custom.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            headers,
             ..Self::raw(message_id, name, body)
         }
     }
@@ -299,7 +324,7 @@ impl Envelope {
         self.headers.get(header).and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).unwrap_or(0)
     }
 
-    fn text(&self, header: &str) -> Option<&str> {
+    pub(crate) fn text(&self, header: &str) -> Option<&str> {
         self.headers.get(header).and_then(Value::as_str)
     }
 }

@@ -10,6 +10,7 @@ mod handlers;
 mod patience;
 mod relay;
 mod report;
+mod requests;
 mod timers;
 mod upkeep;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::activity::Activity;
 use crate::bus::{Bus, Delivery, Endpoint};
@@ -42,6 +44,8 @@ use deliver::{SagaEndpoint, Submission};
 use erased::{Consumes, ErasedHandler, Performs};
 use handlers::HandlerEndpoint;
 use relay::Relay;
+use requests::Replies;
+pub use requests::{Request, RequestError, Response};
 pub use upkeep::Retention;
 
 /// How many submissions of this process may wait for a saga's endpoint: less than a second's work. More are refused
@@ -63,6 +67,7 @@ pub struct RuntimeBuilder {
     delivery_limit: u32,
     roles: Roles,
     retention: Retention,
+    host: Option<Uuid>,
     probes: Probes,
     endpoints: BTreeMap<&'static str, Registered>,
     mistakes: Vec<String>,
@@ -177,6 +182,13 @@ impl RuntimeBuilder {
         self
     }
 
+    /// By which id this process is known to others, one that no other has, now or before; drawn if not said.
+    #[must_use]
+    pub fn host(mut self, id: Uuid) -> Self {
+        self.host = Some(id);
+        self
+    }
+
     /// What this process does; everything if not said. The rest is left to other processes with the same store and bus.
     #[must_use]
     pub fn roles(mut self, roles: Roles) -> Self {
@@ -252,6 +264,7 @@ impl RuntimeBuilder {
             relay,
             relays: self.roles.relay,
             delivery_limit: self.delivery_limit,
+            replies: Replies::of(self.host.unwrap_or_else(Uuid::now_v7)),
             sweep: Notify::new(),
             orphans: Notify::new(),
             timers: TimerWake::default(),
@@ -346,6 +359,7 @@ impl Runtime {
             delivery_limit: DELIVERY_LIMIT,
             roles: Roles::ALL,
             retention: Retention::default(),
+            host: None,
             probes: Probes::default(),
             endpoints: BTreeMap::new(),
             mistakes: Vec::new(),
@@ -366,10 +380,14 @@ impl Runtime {
         // The client of its own stays until the end: the queues of the submissions must not close because the
         // application, which lives by its bus and its timers, holds none.
         let Self { core, client: _client, endpoints, mut submissions, handed_over, drain, roles, retention } = self;
-        let declared: Vec<_> = endpoints.iter().map(|(name, it)| it.declare(name, roles)).collect();
+        let declared = endpoints.iter().map(|(name, it)| it.declare(name, roles));
+        let declared: Vec<_> = declared.chain([core.replies.declare()]).collect();
         let (confirm, confirms) = mpsc::unbounded_channel();
-        let receivers = core.bus.start(&declared, confirm).await?;
+        let mut receivers = core.bus.start(&declared, confirm).await?;
         let mut workers = JoinSet::new();
+        if let Some(replies) = receivers.pop() {
+            workers.spawn(requests::run(core.clone(), replies));
+        }
         for ((name, registered), deliveries) in endpoints.into_iter().zip(receivers) {
             match registered {
                 Registered::Saga { start, .. } => {

@@ -1,6 +1,7 @@
 //! One message against one instance: decides everything that is to be written, and writes nothing. Pure; the runtime
 //! and the explorer both live by it.
 
+mod answer;
 mod live;
 
 use std::borrow::Cow;
@@ -23,7 +24,9 @@ use crate::machine::{Event, Machine, Step};
 use crate::message::{Body, Envelope, header};
 use crate::retry::RetryPolicy;
 use crate::saga::{Ctx, Instance, Saga};
+use crate::wire::address_of;
 
+pub(crate) use answer::respond;
 pub(crate) use live::Live;
 
 /// What became of a message.
@@ -188,55 +191,11 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
         let id = envelope.produced_id(&format!("{endpoint}/failed"), 0);
         commit.outbox.push(respond(envelope, &endpoint, id, answer, commit.at));
     }
-    commit.outbox.push(fault(envelope, &endpoint, &failure, commit.at));
+    commit.outbox.extend(answer::fault(envelope, &endpoint, &failure, commit.at));
     let letter = DeadLetterRow::new(envelope, endpoint.clone(), kind, failure.message(), commit.at);
     commit.dead_letters.push(DeadLetterRow { saga: saga.or(letter.saga), ..letter });
     commit.inbox.push(InboxRow { endpoint, message_id: envelope.message_id });
     Verdict::Dead(failure)
-}
-
-/// The answer to a command: sent to whoever asked, published where nobody is named.
-pub(crate) fn respond(
-    envelope: &Envelope,
-    endpoint: &str,
-    id: Uuid,
-    answer: Outgoing,
-    now: DateTime<Utc>,
-) -> OutboxRow {
-    let mut out = envelope.cause(id, answer.name, answer.body, now);
-    out.source_address = Some(format!("queue:{endpoint}"));
-    out.request_id = envelope.request_id;
-    out.destination_address.clone_from(&envelope.response_address);
-    OutboxRow { destination: envelope.response_endpoint().map(|it| it.to_owned().into()), envelope: Arc::new(out) }
-}
-
-/// The `Fault` of a message, in MassTransit's shape: sent to the fault address, else to whoever asked, else published.
-///
-/// A saga that called an activity has asked for the activity's own failure message, and may have no column for a
-/// `Fault`; to a saga it is published, so that it hears it only if it subscribed.
-fn fault(envelope: &Envelope, endpoint: &str, failure: &Failure, now: DateTime<Utc>) -> OutboxRow {
-    let asked = envelope.response_address.as_deref().filter(|_| envelope.saga().is_none());
-    let to = envelope.fault_address.as_deref().or(asked);
-    let id = envelope.produced_id(&format!("{endpoint}/fault"), 0);
-    let urns: Vec<_> = envelope.message_type.iter().map(|name| format!("urn:message:{name}")).collect();
-    let body = serde_json::json!({
-        "faultId": id,
-        "faultedMessageId": envelope.message_id,
-        "timestamp": now,
-        "exceptions": [{ "exceptionType": failure.kind().name(), "message": failure.message() }],
-        "faultMessageTypes": urns,
-        "message": envelope.message,
-    });
-    let mut names: Vec<Name> =
-        envelope.message_type.iter().map(|name| format!("MassTransit:Fault[[{name}]]").into()).collect();
-    names.push("MassTransit:Fault".into());
-    let mut out = envelope.cause(id, names[0].clone(), Body::of(&body), now);
-    out.message_type = names;
-    out.source_address = Some(format!("queue:{endpoint}"));
-    out.request_id = envelope.request_id;
-    out.destination_address = to.map(str::to_owned);
-    let destination = to.map(|to| to.strip_prefix("queue:").unwrap_or(to).to_owned().into());
-    OutboxRow { destination, envelope: Arc::new(out) }
 }
 
 /// Turns effects into rows; returns what the journal says of them.
@@ -257,13 +216,23 @@ fn carry_out<S: Saga>(
             line.message_id = Some(id);
             line.endpoint.clone_from(&destination);
             let mut out = produced::<S>(live.instance.id, envelope, id, out, now);
-            out.destination_address = destination.as_ref().map(|name| format!("queue:{name}"));
-            out.response_address = answer.then(|| format!("queue:{}", S::ENDPOINT));
+            out.destination_address = destination.as_deref().map(address_of);
+            out.response_address = answer.then(|| address_of(S::ENDPOINT));
             OutboxRow { destination, envelope: Arc::new(out) }
         };
         match effect {
             Effect::Publish(out) => commit.outbox.push(send("publish", None, out, false)),
             Effect::Send { endpoint, message } => commit.outbox.push(send("send", Some(endpoint), message, false)),
+            Effect::Respond(message) => {
+                let mut row = respond(envelope, S::ENDPOINT, id, message, now);
+                let out = Arc::make_mut(&mut row.envelope);
+                out.correlation_id = Some(live.instance.id);
+                out.headers.insert(header::SAGA.into(), Value::String(S::NAME.to_owned()));
+                line.kind = "respond".into();
+                (line.name, line.message_id) = (Some(out.message_type[0].clone()), Some(id));
+                line.endpoint.clone_from(&row.destination);
+                commit.outbox.push(row);
+            }
             Effect::Call { endpoint, message } => {
                 commit.outbox.push(send("call", Some(endpoint.into()), message, true));
             }
@@ -307,7 +276,7 @@ fn due(now: DateTime<Utc>, after: Duration) -> DateTime<Utc> {
 /// An envelope that the saga's instance `id` sends.
 fn produced<S: Saga>(id: Uuid, cause: &Envelope, message_id: Uuid, out: Outgoing, now: DateTime<Utc>) -> Envelope {
     let mut envelope = cause.cause(message_id, out.name, out.body, now).correlated(id);
-    envelope.source_address = Some(format!("queue:{}", S::ENDPOINT));
+    envelope.source_address = Some(address_of(S::ENDPOINT));
     envelope.headers.insert(header::SAGA.into(), Value::String(S::NAME.to_owned()));
     envelope
 }

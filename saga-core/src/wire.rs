@@ -4,14 +4,23 @@
 //! publishes what [`write()`] makes of an envelope.
 
 mod address;
+mod destination;
+mod headers;
 mod host;
+mod lenient;
+mod members;
 mod name;
 mod read;
+mod tidy;
+mod trace;
 mod undecodable;
 mod write;
 
-pub use address::{Address, BusAddress, Destination};
+pub use address::{Address, BusAddress};
+pub use destination::Destination;
+pub(crate) use destination::{address_of, destination_of};
 pub use host::HostInfo;
+pub(crate) use lenient::read_leniently;
 pub use name::entity_name;
 pub use read::{Incoming, Read, read};
 pub use undecodable::{Raw, UNDECODABLE};
@@ -26,6 +35,9 @@ pub const RAW_JSON: &str = "application/json";
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
 /// No name of an exchange, a queue or a header is longer, in bytes: AMQP writes its length in one byte.
 pub const MAX_NAME: usize = 255;
+/// Nothing is read that is nested deeper: serde_json reads 128 levels, and a message travels inside a fault, inside an
+/// envelope, inside what a store or an operator's page puts around it. .NET reads 64.
+pub const MAX_DEPTH: usize = 96;
 
 /// Why something can not be put on the wire. It never will be: set the message aside.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -13,6 +13,7 @@ use crate::commit::{Commit, OutboxId, OutboxRow};
 use crate::failure::{Failure, FailureKind};
 use crate::probe::{Point, Probes};
 use crate::retry::RetryPolicy;
+use crate::runtime::requests::Replies;
 use crate::store::{LoadQuery, Loaded, Store, StoreError};
 
 /// How many messages of one source share one load and one commit at the most; a saga's batch has two sources, its bus
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) relays: bool,
     /// How often a message may be delivered without being handled.
     pub(crate) delivery_limit: u32,
+    /// The requests that wait for answers.
+    pub(crate) replies: Replies,
     /// Rows may be in the outbox that nobody handed over: look.
     pub(crate) sweep: Notify,
     /// Rows of a process that is gone may be in the outbox: take them over.

@@ -34,7 +34,7 @@ pub(crate) struct Consumes<M, C>(pub(crate) C, pub(crate) PhantomData<fn() -> M>
 fn read<M: Message>(envelope: &Envelope) -> Result<M, Failure> {
     let undecodable =
         |error| Failure::new(FailureKind::Undecodable, format_args!("the body is no {}: {error}", M::NAME));
-    envelope.message.read().map_err(undecodable)
+    envelope.message.read_leniently().map_err(undecodable)
 }
 
 #[async_trait]
@@ -56,7 +56,7 @@ impl<M: Message, C: Consumer<M>> ErasedHandler for Consumes<M, C> {
         let event: M = read(&context.envelope)?;
         let output = self.0.consume(&event, context).await?;
         let rows = output.rows.into_iter().map(|row| Arc::new(row) as Arc<dyn Row>).collect();
-        Ok(Work { rows, answer: None, messages: output.messages })
+        Ok(Work { rows, answer: output.answer, messages: output.messages })
     }
 
     fn answer(&self, _: &Envelope, _: &Failure) -> Option<Outgoing> {

@@ -27,6 +27,7 @@ use crate::runtime::patience::{Conflicts, PutOff};
 use crate::runtime::report;
 use crate::store::StoreError;
 use crate::unit_of_work::{self, Failed, Verdict};
+use crate::wire::address_of;
 
 /// The loop of one endpoint.
 pub(crate) struct HandlerEndpoint {
@@ -165,12 +166,7 @@ impl HandlerEndpoint {
                 if let Some(refusal) = refusal {
                     return Err(refusal);
                 }
-                let Some(handler) = handler else {
-                    return Err(Failure::new(
-                        FailureKind::Undecodable,
-                        format_args!("endpoint {endpoint} has no handler for {}", envelope.name()),
-                    ));
-                };
+                let Some(handler) = handler else { return Err(unknown(endpoint, &envelope)) };
                 tokio::select! {
                     outcome = handler.handle(&context) => outcome,
                     () = core.clock.sleep(timeout) => Err(Failure::new(
@@ -304,14 +300,15 @@ impl HandlerEndpoint {
         commit.inbox.push(InboxRow { endpoint: self.name.into(), message_id: envelope.message_id });
         commit.rows.extend(work.rows.iter().cloned());
         if let Some(answer) = &work.answer {
-            let id = envelope.produced_id(self.name, 0);
+            // Behind the ids of its other messages; an activity has none.
+            let id = envelope.produced_id(self.name, work.messages.len());
             commit.outbox.push(unit_of_work::respond(envelope, self.name, id, answer.clone(), commit.at));
         }
         for (index, (destination, out)) in work.messages.iter().enumerate() {
             let id = envelope.produced_id(self.name, index);
             let mut produced = envelope.cause(id, out.name, out.body.clone(), commit.at);
-            produced.source_address = Some(format!("queue:{}", self.name));
-            produced.destination_address = destination.as_ref().map(|name| format!("queue:{name}"));
+            produced.source_address = Some(address_of(self.name));
+            produced.destination_address = destination.as_deref().map(address_of);
             commit.outbox.push(OutboxRow { destination: destination.clone(), envelope: Arc::new(produced) });
         }
         if let (Some((saga, id)), 1..) = (self.instance(envelope), envelope.redrives()) {
@@ -352,4 +349,11 @@ impl HandlerEndpoint {
     fn instance(&self, envelope: &Envelope) -> Option<(Name, Uuid)> {
         Some((Name::Owned(envelope.saga()?.to_owned()), envelope.correlation_id?))
     }
+}
+
+/// The failure of a message that the endpoint has no handler for.
+fn unknown(endpoint: &str, envelope: &Envelope) -> Failure {
+    let reason = envelope.undecodable_reason();
+    let reason = reason.unwrap_or_else(|| format!("endpoint {endpoint} has no handler for {}", envelope.name()));
+    Failure::new(FailureKind::Undecodable, reason)
 }

@@ -323,6 +323,7 @@ mod tests {
     use crate::probe::Probes;
     use crate::retry::RetryPolicy;
     use crate::runtime::core::TimerWake;
+    use crate::runtime::requests::Replies;
     use crate::store::MemoryStore;
 
     fn rows(name: &'static str, ids: std::ops::Range<OutboxId>) -> impl Iterator<Item = (OutboxId, OutboxRow)> {
@@ -340,6 +341,7 @@ mod tests {
             relay: mpsc::unbounded_channel().0,
             relays: true,
             delivery_limit: 20,
+            replies: Replies::of(Uuid::nil()),
             sweep: Notify::new(),
             orphans: Notify::new(),
             timers: TimerWake::default(),

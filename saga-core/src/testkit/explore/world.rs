@@ -13,9 +13,11 @@ use crate::commit::{
     Commit, DeadLetterRow, InboxRow, InstanceRow, JournalOutcome, Name, OutboxRow, StoredInstance, TimerRow,
 };
 use crate::failure::Failure;
+use crate::fault::is_fault;
 use crate::message::{Body, Envelope};
 use crate::saga::{Instance, Saga};
 use crate::unit_of_work::{Failed, Live, Verdict, fail, refuse, respond, step};
+use crate::wire::address_of;
 
 /// How often each message is delivered once more after it was handled. A third delivery finds what the second found.
 const REDELIVERIES: u8 = 1;
@@ -247,10 +249,10 @@ impl<S: Saga> World<S> {
     /// Notes what left, and puts it on its way if somebody here hears it.
     fn send(&mut self, explore: &Explore<S>, row: &OutboxRow) -> Result<(), ExploreError> {
         let OutboxRow { destination, envelope } = row;
-        let calls = envelope.response_endpoint() == Some(S::ENDPOINT);
-        let answers = !calls && envelope.source_address.as_deref() != Some(&format!("queue:{}", S::ENDPOINT));
+        let calls = envelope.response_endpoint().as_deref() == Some(S::ENDPOINT);
+        let answers = !calls && envelope.source_address.as_deref() != Some(&address_of(S::ENDPOINT));
         let kind = match destination {
-            _ if envelope.name().starts_with("MassTransit:Fault") => SentKind::Fault,
+            _ if is_fault(envelope) => SentKind::Fault,
             _ if calls => SentKind::Called,
             _ if answers => SentKind::Answered,
             None => SentKind::Published,
