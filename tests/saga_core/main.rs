@@ -20,6 +20,7 @@ mod machine;
 mod memory;
 mod message;
 mod patience;
+mod rabbitmq;
 mod replay;
 mod requests;
 mod retry;

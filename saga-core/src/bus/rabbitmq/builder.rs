@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_rustls::TlsConnector;
@@ -83,8 +83,7 @@ pub(super) struct Settings {
 
 impl RabbitMqBusBuilder {
     pub(super) fn new(url: &str) -> Self {
-        let process = std::env::current_exe().ok().and_then(|it| Some(it.file_stem()?.to_string_lossy().into_owned()));
-        let name = process.unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned());
+        let host = HostInfo::of_this_process(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
         Self {
             server: Server::parse(url),
             queue_type: QueueType::default(),
@@ -92,8 +91,8 @@ impl RabbitMqBusBuilder {
             ca_file: None,
             backoff: (FIRST_PAUSE, LONGEST_PAUSE),
             prefetch: u16::MAX,
-            host: this_process(&name),
-            name,
+            name: host.process_name.clone().unwrap_or_else(|| env!("CARGO_PKG_NAME").to_owned()),
+            host,
             seed: None,
         }
     }
@@ -180,9 +179,7 @@ impl RabbitMqBusBuilder {
             return option("a CA file is of use with amqps:// alone, and the URL says amqp://".to_owned());
         }
         let tls = server.tls.then(|| tls::connector(self.ca_file.as_deref())).transpose()?;
-        let usual_port = if server.tls { 5671 } else { 5672 };
-        let port = Some(server.port).filter(|port| *port != usual_port);
-        let address = BusAddress::new(server.host.clone(), port, server.virtual_host.clone());
+        let address = BusAddress::new(&server.host, server.port, &server.virtual_host);
         Ok(RabbitMqBus::new(Settings {
             server,
             tls,
@@ -206,20 +203,5 @@ impl fmt::Debug for RabbitMqBusBuilder {
             Err(error) => it.field("server", error),
         };
         it.field("queue_type", &self.queue_type).field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// This process, as far as the operating system tells.
-fn this_process(name: &str) -> HostInfo {
-    let machine = std::fs::read_to_string(Path::new("/etc/hostname")).ok().map(|it| it.trim().to_owned());
-    HostInfo {
-        machine_name: machine.or_else(|| std::env::var("HOSTNAME").ok()),
-        process_name: Some(name.to_owned()),
-        process_id: Some(std::process::id()),
-        assembly: Some(env!("CARGO_PKG_NAME").to_owned()),
-        assembly_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        framework_version: Some(concat!("rust-", env!("CARGO_PKG_RUST_VERSION")).to_owned()),
-        mass_transit_version: Some("0.0.0".to_owned()),
-        operating_system_version: Some(std::env::consts::OS.to_owned()),
     }
 }

@@ -52,7 +52,9 @@ impl Line {
             return End::Lost(loss);
         }
         // The connection that listens lives at least as long as this channel.
-        let tell = || drop(told.send(index));
+        let tell = || {
+            let _ = told.send(index);
+        };
         if !plan.consumed {
             tell();
             channel.close().await;
