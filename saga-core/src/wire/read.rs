@@ -59,13 +59,14 @@ const MAX_ADDRESS: usize = 2_048;
 /// redelivery must get the same id from the next version.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5f1d_6b0a_2c77_4b8e_9a43_d0c6_51e8_7b90);
 
-/// Reads a delivery. Never panics, whatever the bytes are; nothing of it is lost, whatever it says.
+/// Reads a delivery. Never panics, whatever the bytes are; what it can not read is kept as it came.
 ///
 /// Read as MassTransit reads it: names without regard to case, `null` for what is absent, comments and trailing commas,
 /// unknown fields passed over, ids in any of .NET's spellings, and of an envelope no more than `messageType` and
-/// `message`. A `sentTime` that is no time is left out; `expirationTime` and `host` are not kept. Where the content type is [`ENVELOPE`](super::ENVELOPE) the
-/// body is an envelope; where it is [`RAW_JSON`](super::RAW_JSON), or none is said, it is one if it has the two fields
-/// of one, and else the message itself, of the type that the header `MT-MessageType` names or that alone is handled.
+/// `message`. A `sentTime` that is no time is left out, `expirationTime` and `host` are not kept, and numbers in headers
+/// have 64 bits or are floats. Where the content type is [`ENVELOPE`](super::ENVELOPE) the body is an envelope; where it
+/// is [`RAW_JSON`](super::RAW_JSON), or none is said, it is one if it has the two fields of one, and else the message
+/// itself, of the type that the header `MT-MessageType` names or that alone is handled.
 ///
 /// A message without an id takes it from the AMQP property `message_id` or the header `MessageId`. If there is no id in
 /// them, the id is derived from them and the body, so that a redelivery has the same. **Two messages that say the same
