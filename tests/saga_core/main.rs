@@ -21,6 +21,7 @@ mod memory;
 mod message;
 mod patience;
 mod postgres;
+mod rabbitmq;
 mod replay;
 mod report;
 mod requests;

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::RabbitOptions;
@@ -61,6 +61,8 @@ pub(super) struct Node {
     pub(super) options: RabbitOptions,
     pub(super) certificates: Option<Certificates>,
     pub(super) password: String,
+    /// Held by whoever evaluates: erl_call names itself by the second, and the broker refuses two of one name.
+    evaluating: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,16 @@ impl Node {
         let certificates = options.tls.then(|| Certificates::new(&folder));
         let password = secret();
         let ports = Ports::free();
-        let mut node = Self { process: Mutex::new(None), mapper: None, ports, options, certificates, password, folder };
+        let mut node = Self {
+            process: Mutex::new(None),
+            mapper: None,
+            ports,
+            options,
+            certificates,
+            password,
+            folder,
+            evaluating: Mutex::new(()),
+        };
         node.prepare();
         let mut tried = 1;
         loop {
@@ -247,6 +258,7 @@ impl Node {
         let mut command = Command::new(programs::erlang("erl_call"));
         command.env_clear().envs(self.environment());
         command.args(["-r", "-timeout", EVAL_LIMIT, "-address", &node, "-e"]);
+        let _alone = self.evaluating.lock().unwrap_or_else(PoisonError::into_inner);
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let output = child.and_then(|mut child| {
             if let Some(mut input) = child.stdin.take() {
