@@ -13,8 +13,8 @@ use host::rest::Rest;
 use host::serve::{Parts, Service};
 use order_saga::{NewItem, NewOrder, Notification, Order, ProcessPayment};
 use saga_core::{
-    Backlog, Commit, DeadLetterPage, DeadLetterRow, Envelope, JournalRow, Lane, LoadQuery, Loaded, Message, OutboxId,
-    OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
+    Backlog, Change, Commit, DeadLetterPage, DeadLetterRow, Envelope, JournalRow, Lane, LoadQuery, Loaded, Message,
+    Old, OutboxId, OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -210,6 +210,15 @@ impl Store for Watched {
         limit: usize,
     ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.inner.outbox_lane(lane, after, limit).await
+    }
+    async fn take_over(&self, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner.take_over(limit).await
+    }
+    async fn changed(&self) -> Change {
+        self.inner.changed().await
+    }
+    async fn purge(&self, old: Old, limit: usize) -> Result<bool, StoreError> {
+        self.inner.purge(old, limit).await
     }
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.seen.calls.fetch_add(1, Ordering::Relaxed);

@@ -19,7 +19,8 @@ pub use embedded::EmbeddedBus;
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
     /// Declares the endpoints with their subscriptions and begins to receive; called once, before anything is sent.
-    /// Each endpoint's messages come out of its own channel, which ends when the bus is closed.
+    /// Each endpoint's messages come out of its own channel, which ends when the bus is closed; that of an endpoint that
+    /// is not consumed stays empty.
     ///
     /// # Errors
     /// When the topology can not be declared: says which part, and what is there instead.
@@ -47,6 +48,13 @@ pub struct Endpoint {
     pub name: Name,
     /// The names of the types that it subscribes to.
     pub subscriptions: Vec<&'static str>,
+    /// The names of all types that it handles: those, and the commands that are sent to it. Of a temporary endpoint none
+    /// is named: it takes whatever is sent to it.
+    pub handles: Vec<&'static str>,
+    /// Whether this process takes its messages; if not, the queue is declared and fills for others.
+    pub consumed: bool,
+    /// Whether it lives as long as the process: the endpoint that answers to its requests come to.
+    pub temporary: bool,
     /// How many unacknowledged messages it takes at the most: for a bus that pushes over a network. The embedded bus has
     /// no use for it, because the relay's window bounds what it holds.
     pub prefetch: usize,
@@ -59,6 +67,8 @@ pub struct Delivery {
     pub envelope: Arc<Envelope>,
     /// What to acknowledge it by.
     pub receipt: Receipt,
+    /// How often it was delivered before and not acknowledged, as far as the bus counts that.
+    pub redelivered: u32,
 }
 
 /// What a delivery is acknowledged by. A receipt of an earlier epoch (a connection that was lost) is void: the bus

@@ -34,14 +34,19 @@ pub struct Commit {
     pub rows: Vec<Arc<dyn Row>>,
     /// Messages to deliver later.
     pub timers: Vec<TimerRow>,
-    /// Timers that are cancelled, or have fired; one that is not there is no mistake.
+    /// Timers that are cancelled; one that is not there is no mistake.
     pub cancelled: Vec<Uuid>,
+    /// Timers that fire with this commit. One that is not there was cancelled, or fired by another host: a conflict.
+    pub fired: Vec<Uuid>,
     /// Messages to send.
     pub outbox: Vec<OutboxRow>,
     /// Outbox rows that are sent; one that is not there is no mistake.
     pub settled: Vec<OutboxId>,
     /// Messages that nobody could handle.
     pub dead_letters: Vec<DeadLetterRow>,
+    /// Whether the process that commits sends its outbox rows and fires its timers itself, as is usual. If not, they are
+    /// nobody's until a process takes them over that does; a store that several share tells those at once.
+    pub handed_over: bool,
 }
 
 impl Commit {
@@ -59,9 +64,11 @@ impl Commit {
             rows: Vec::new(),
             timers: Vec::new(),
             cancelled: Vec::new(),
+            fired: Vec::new(),
             outbox: Vec::new(),
             settled: Vec::new(),
             dead_letters: Vec::new(),
+            handed_over: true,
         }
     }
 }
@@ -266,7 +273,7 @@ pub struct JournalRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JournalEffect {
-    /// `publish`, `send`, `call`, `schedule`, `unschedule` or `write`.
+    /// `publish`, `send`, `respond`, `call`, `schedule`, `unschedule` or `write`.
     pub kind: Name,
     /// The message's type; of a written row, nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -40,6 +40,8 @@ pub enum Effect<R> {
         /// The command.
         message: Outgoing,
     },
+    /// Answer whoever sent the message that is handled.
+    Respond(Outgoing),
     /// Call an activity; its outcome comes back to this saga.
     Call {
         /// The activity's endpoint.
@@ -88,6 +90,12 @@ impl<S: Saga> Effects<S> {
     /// Sends a command to one endpoint, with the same promise as [`Effects::publish`].
     pub fn send<M: Message>(self, endpoint: impl Into<Cow<'static, str>>, message: M) -> Self {
         self.and(Effect::Send { endpoint: endpoint.into(), message: Outgoing::of(&message) })
+    }
+
+    /// Answers the message that is handled: the answer goes to the response address that it names, as part of the same
+    /// request; it is published where it names none.
+    pub fn respond<M: Message>(self, message: M) -> Self {
+        self.and(Effect::Respond(Outgoing::of(&message)))
     }
 
     /// Calls an activity. Exactly one of its outcomes, or its failure message, comes back; the saga must have a

@@ -31,6 +31,9 @@ pub enum FailureKind {
     Undecodable,
     /// The bus has no place for the message; set aside at once.
     Unroutable,
+    /// It was delivered again and again and never handled, so it may end the process that handles it; dead letter
+    /// before it is tried once more.
+    Crashing,
 }
 
 impl FailureKind {
@@ -45,6 +48,7 @@ impl FailureKind {
             Self::Rejected => "rejected",
             Self::Undecodable => "undecodable",
             Self::Unroutable => "unroutable",
+            Self::Crashing => "crashing",
         }
     }
 

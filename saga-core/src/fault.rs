@@ -88,6 +88,14 @@ pub struct ExceptionInfo {
     pub data: Option<Value>,
 }
 
+impl<M> Fault<M> {
+    /// What was wrong, for people; empty where the fault does not say.
+    pub fn reason(&self) -> &str {
+        let first = self.exceptions.iter().flatten().next();
+        first.and_then(|it| it.message.as_deref()).unwrap_or_default()
+    }
+}
+
 impl Message for Fault<Body> {
     const NAME: &'static str = "MassTransit:Fault";
 }

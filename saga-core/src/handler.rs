@@ -50,12 +50,13 @@ pub trait Consumer<M: Message>: Send + Sync + 'static {
 pub struct Output<R> {
     pub(crate) rows: Vec<R>,
     pub(crate) messages: Vec<(Option<Name>, Outgoing)>,
+    pub(crate) answer: Option<Outgoing>,
 }
 
 impl<R> Output<R> {
     /// Nothing is asked for.
     pub fn none() -> Self {
-        Self { rows: Vec::new(), messages: Vec::new() }
+        Self { rows: Vec::new(), messages: Vec::new(), answer: None }
     }
 
     /// Writes a row of the domain, through the writer that the store was given for it.
@@ -67,6 +68,13 @@ impl<R> Output<R> {
     /// Publishes an event.
     pub fn publish<M: Message>(mut self, message: &M) -> Self {
         self.messages.push((None, Outgoing::of(message)));
+        self
+    }
+
+    /// Answers the message that is consumed: the answer goes to the response address that it names, as part of the same
+    /// request; it is published where it names none. The last answer counts.
+    pub fn respond<M: Message>(mut self, message: &M) -> Self {
+        self.answer = Some(Outgoing::of(message));
         self
     }
 

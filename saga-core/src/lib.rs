@@ -46,7 +46,7 @@
 //! - MassTransit's format on a broker: [`wire`]
 //! - feature `runtime`: the `Runtime` and its ports `Store`, `Bus`, `Clock`, `ActivityHandler`, `Consumer`,
 //!   with the adapters `MemoryStore` and `EmbeddedBus`
-//! - feature `sqlite`: the adapter `SqliteStore`
+//! - feature `sqlite`: the adapter `SqliteStore`; feature `postgres`: the adapter `PostgresStore`
 //! - feature `testkit`: given/when/then, a harness under a manual clock, an explorer, conformance suites
 
 mod activity;
@@ -63,6 +63,7 @@ mod flow;
 mod graph;
 #[cfg(feature = "runtime")]
 mod handler;
+mod history;
 mod join;
 mod machine;
 mod message;
@@ -100,6 +101,7 @@ pub use fault::{ExceptionInfo, Fault, ReceiveFault};
 pub use flow::{FLOW_FORMAT, Flow, FlowEnd, FlowError, FlowHeader, FlowLine};
 #[cfg(feature = "runtime")]
 pub use handler::{ActivityHandler, Consumer, HandlerContext, Output};
+pub use history::Violation;
 pub use join::{Join, MessageSet};
 pub use machine::{Event, Machine, Step};
 pub use message::{Body, Envelope, Headers, Message, derive_id, header};
@@ -109,16 +111,19 @@ pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};
 pub use retry::RetryPolicy;
 #[cfg(feature = "runtime")]
 pub use runtime::{
-    Client, HandlerOptions, RedriveError, Runtime, RuntimeBuilder, RuntimeError, SubmitError, Submitted,
+    Client, HandlerOptions, RedriveError, Request, RequestError, Response, Retention, Roles, Runtime, RuntimeBuilder,
+    RuntimeError, SubmitError, Submitted,
 };
 pub use saga::{Ctx, Instance, Row, Saga};
 #[doc(hidden)]
 pub use serde_json::Error as JsonError;
 #[cfg(feature = "runtime")]
 pub use store::{
-    Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Page, Store, StoreError,
-    Unreadable,
+    Backlog, Change, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Old, Page,
+    Store, StoreError, Unreadable,
 };
+#[cfg(feature = "postgres")]
+pub use store::{PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};

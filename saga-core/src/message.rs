@@ -45,6 +45,8 @@ pub mod header {
     pub const REDRIVE_COUNT: &str = "MT-Redrive-Count";
     /// The saga on whose behalf the message was sent, by [`Saga::NAME`](crate::Saga::NAME).
     pub const SAGA: &str = "MT-Saga-Name";
+    /// The types of the answers that a request can be answered with: an array of URNs.
+    pub const ACCEPT_TYPE: &str = "MT-Request-AcceptType";
     /// The activity that sent the message, as W3C trace context writes it: `00-<trace>-<span>-<flags>`.
     pub const ACTIVITY_ID: &str = "MT-Activity-Id";
     /// How often the message of a `Fault` was retried; absent: never.

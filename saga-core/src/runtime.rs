@@ -10,7 +10,9 @@ mod handlers;
 mod patience;
 mod relay;
 mod report;
+mod requests;
 mod timers;
+mod upkeep;
 
 use std::any::{TypeId, type_name};
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +25,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::activity::Activity;
 use crate::bus::{Bus, Delivery, Endpoint};
@@ -41,12 +44,18 @@ use deliver::{SagaEndpoint, Submission};
 use erased::{Consumes, ErasedHandler, Performs};
 use handlers::HandlerEndpoint;
 use relay::Relay;
+use requests::Replies;
+pub use requests::{Request, RequestError, Response};
+pub use upkeep::Retention;
 
 /// How many submissions of this process may wait for a saga's endpoint: less than a second's work. More are refused
 /// as busy, so that the queue at the edge never grows without bound.
 const SUBMISSIONS: usize = 4_096;
 /// How long a shutdown waits for what is in hand, if nobody says.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How often a message may be delivered without being handled, if nobody says: more often than hosts are restarted while
+/// one message waits, so that only what ends its process again and again is met.
+const DELIVERY_LIMIT: u32 = 20;
 
 /// Collects what a runtime runs.
 pub struct RuntimeBuilder {
@@ -55,9 +64,36 @@ pub struct RuntimeBuilder {
     clock: Arc<dyn Clock>,
     retry: RetryPolicy,
     drain: Duration,
+    delivery_limit: u32,
+    roles: Roles,
+    retention: Retention,
+    host: Option<Uuid>,
     probes: Probes,
     endpoints: BTreeMap<&'static str, Registered>,
     mistakes: Vec<String>,
+}
+
+/// What a process does of all that is registered. Several processes with one store and one bus share the work; whatever
+/// is registered is declared to the bus by each, so that no message is without a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Takes the sagas' messages from the bus. Submissions of its own callers a process steps without it.
+    pub sagas: bool,
+    /// Performs activities and consumes events.
+    pub handlers: bool,
+    /// Sends the outbox, fires timers and removes old rows.
+    pub relay: bool,
+}
+
+impl Roles {
+    /// Everything.
+    pub const ALL: Self = Self { sagas: true, handlers: true, relay: true };
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Self::ALL
+    }
 }
 
 /// What runs on one endpoint.
@@ -78,6 +114,8 @@ pub struct Runtime {
     submissions: HashMap<&'static str, mpsc::Receiver<Submission>>,
     handed_over: mpsc::UnboundedReceiver<Vec<(crate::commit::OutboxId, crate::commit::OutboxRow)>>,
     drain: Duration,
+    roles: Roles,
+    retention: Retention,
 }
 
 /// How the handlers of one endpoint are run. The first registration on an endpoint decides for all of it.
@@ -136,6 +174,35 @@ impl RuntimeBuilder {
         self
     }
 
+    /// How often a message may be delivered without being handled, before it is a dead letter: a message that ends the
+    /// process that handles it comes back each time. 20 if not said.
+    #[must_use]
+    pub fn delivery_limit(mut self, limit: u32) -> Self {
+        self.delivery_limit = limit;
+        self
+    }
+
+    /// By which id this process is known to others, one that no other has, now or before; drawn if not said.
+    #[must_use]
+    pub fn host(mut self, id: Uuid) -> Self {
+        self.host = Some(id);
+        self
+    }
+
+    /// What this process does; everything if not said. The rest is left to other processes with the same store and bus.
+    #[must_use]
+    pub fn roles(mut self, roles: Roles) -> Self {
+        self.roles = roles;
+        self
+    }
+
+    /// How long what nobody needs any more is kept.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
     /// Who is told of named points; nobody if not said. For crash tests.
     #[must_use]
     pub fn probe(mut self, probe: Arc<dyn Probe>) -> Self {
@@ -180,7 +247,10 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     /// When two registrations clash, or the store has no writer for a row type: says which and what to do.
-    pub fn build(self) -> Result<Runtime, RuntimeError> {
+    pub fn build(mut self) -> Result<Runtime, RuntimeError> {
+        if self.retention.interval.is_zero() {
+            self.mistakes.push("the interval at which old rows are looked for is zero: say longer".to_owned());
+        }
         if let Some(mistake) = self.mistakes.into_iter().next() {
             return Err(RuntimeError::Setup(mistake));
         }
@@ -192,7 +262,11 @@ impl RuntimeBuilder {
             retry: self.retry,
             probes: self.probes,
             relay,
+            relays: self.roles.relay,
+            delivery_limit: self.delivery_limit,
+            replies: Replies::of(self.host.unwrap_or_else(Uuid::now_v7)),
             sweep: Notify::new(),
+            orphans: Notify::new(),
             timers: TimerWake::default(),
             stopping: CancellationToken::new(),
         });
@@ -205,7 +279,16 @@ impl RuntimeBuilder {
             }
         }
         let client = Client { core: core.clone(), submissions: Arc::new(senders) };
-        Ok(Runtime { core, client, endpoints: self.endpoints, submissions, handed_over, drain: self.drain })
+        Ok(Runtime {
+            core,
+            client,
+            endpoints: self.endpoints,
+            submissions,
+            handed_over,
+            drain: self.drain,
+            roles: self.roles,
+            retention: self.retention,
+        })
     }
 
     fn consumer_of<M: Message, C: Consumer<M>>(
@@ -273,6 +356,10 @@ impl Runtime {
             clock: Arc::new(SystemClock),
             retry: RetryPolicy::default(),
             drain: DRAIN,
+            delivery_limit: DELIVERY_LIMIT,
+            roles: Roles::ALL,
+            retention: Retention::default(),
+            host: None,
             probes: Probes::default(),
             endpoints: BTreeMap::new(),
             mistakes: Vec::new(),
@@ -292,27 +379,36 @@ impl Runtime {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), RuntimeError> {
         // The client of its own stays until the end: the queues of the submissions must not close because the
         // application, which lives by its bus and its timers, holds none.
-        let Self { core, client: _client, endpoints, mut submissions, handed_over, drain } = self;
-        let declared: Vec<_> = endpoints.iter().map(|(name, it)| it.declare(name)).collect();
+        let Self { core, client: _client, endpoints, mut submissions, handed_over, drain, roles, retention } = self;
+        let declared = endpoints.iter().map(|(name, it)| it.declare(name, roles));
+        let declared: Vec<_> = declared.chain([core.replies.declare()]).collect();
         let (confirm, confirms) = mpsc::unbounded_channel();
-        let receivers = core.bus.start(&declared, confirm).await?;
+        let mut receivers = core.bus.start(&declared, confirm).await?;
         let mut workers = JoinSet::new();
+        if let Some(replies) = receivers.pop() {
+            workers.spawn(requests::run(core.clone(), replies));
+        }
         for ((name, registered), deliveries) in endpoints.into_iter().zip(receivers) {
             match registered {
                 Registered::Saga { start, .. } => {
                     let Some(submissions) = submissions.remove(name) else { continue };
                     workers.spawn(start(core.clone(), deliveries, submissions));
                 }
+                Registered::Handlers { .. } if !roles.handlers => {}
                 Registered::Handlers { handlers, options, .. } => {
                     let endpoint = HandlerEndpoint::new(core.clone(), name, handlers, options);
                     workers.spawn(endpoint.run(deliveries));
                 }
             }
         }
-        workers.spawn(timers::run(core.clone()));
         let closing = CancellationToken::new();
         let mut relay = JoinSet::new();
-        relay.spawn(Relay { core: core.clone(), handed_over, confirms, closing: closing.clone() }.run());
+        if roles.relay {
+            workers.spawn(timers::run(core.clone()));
+            workers.spawn(upkeep::watch(core.clone()));
+            workers.spawn(upkeep::purge(core.clone(), retention));
+            relay.spawn(Relay { core: core.clone(), handed_over, confirms, closing: closing.clone() }.run());
+        }
 
         let ended = tokio::select! {
             () = shutdown => None,
@@ -345,11 +441,16 @@ impl Runtime {
 }
 
 impl Registered {
-    fn declare(&self, name: &'static str) -> Endpoint {
-        let (subscriptions, prefetch) = match self {
-            Self::Saga { subscriptions, .. } => (subscriptions, 2 * core::BATCH),
-            Self::Handlers { subscriptions, options, .. } => (subscriptions, options.concurrency + core::BATCH),
+    fn declare(&self, name: &'static str, roles: Roles) -> Endpoint {
+        let (subscriptions, handles, prefetch, consumed) = match self {
+            Self::Saga { subscriptions, .. } => (subscriptions, subscriptions.clone(), 2 * core::BATCH, roles.sagas),
+            Self::Handlers { subscriptions, handlers, options } => {
+                let mut handles: Vec<_> = handlers.keys().copied().collect();
+                handles.sort_unstable();
+                (subscriptions, handles, options.concurrency + core::BATCH, roles.handlers)
+            }
         };
-        Endpoint { name: name.into(), subscriptions: subscriptions.clone(), prefetch }
+        let subscriptions = subscriptions.clone();
+        Endpoint { name: name.into(), subscriptions, handles, consumed, temporary: false, prefetch }
     }
 }

@@ -1,6 +1,10 @@
 //! The store's port: one atomic commit, and the reads that the loops need. A store never interprets events.
 
 mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -15,6 +19,8 @@ use uuid::Uuid;
 use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 
 pub use memory::{MemoryStore, MemoryStoreBuilder, MemoryWriter};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 
@@ -32,7 +38,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] it may have been: commit again, and a conflict in the inbox tells.
     async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError>;
 
-    /// Unsettled outbox rows with an id larger than `after`, smallest first: `limit` of them, or all there are.
+    /// Unsettled outbox rows that belong to this process, or to nobody, with an id larger than `after`, smallest first:
+    /// `limit` of them, or all there are. What was nobody's belongs to this process from then on.
     async fn outbox(&self, after: OutboxId, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError>;
 
     /// As [`Store::outbox`], of one lane.
@@ -42,6 +49,23 @@ pub trait Store: Send + Sync + 'static {
         after: OutboxId,
         limit: usize,
     ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError>;
+
+    /// Takes over unsettled outbox rows whose process is gone, or that nobody has: `limit` of them, or all there are.
+    /// From then on they are this process's own, and no other is given them. A store that one process has for itself
+    /// has none.
+    async fn take_over(&self, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        let _ = limit;
+        Ok(Page { rows: Vec::new(), unreadable: Vec::new() })
+    }
+
+    /// Returns when another process may have left something to do, and says what; never, where one process has the
+    /// store for itself. May be dropped and called again: nothing is missed by it.
+    async fn changed(&self) -> Change {
+        std::future::pending().await
+    }
+
+    /// Removes rows that nobody needs any more, the oldest first: `limit` of them. Says whether there may be more.
+    async fn purge(&self, old: Old, limit: usize) -> Result<bool, StoreError>;
 
     /// Timers that are due at `now`, the earliest first: `limit` of them, or all there are.
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError>;
@@ -71,6 +95,26 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether a writer is registered for rows of this type.
     fn writes(&self, row: TypeId) -> bool;
+}
+
+/// What another process may have left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// Outbox rows that nobody sends: take them over.
+    Outbox,
+    /// Timers that nobody fires: look when the next is due.
+    Timers,
+}
+
+/// Rows that are kept for a time only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Old {
+    /// Messages that were handled before this time. One of them that is delivered once more is handled once more.
+    Inbox(DateTime<Utc>),
+    /// History from before this time.
+    Journal(DateTime<Utc>),
+    /// Dead letters that were redriven before this time; the others stay until somebody redrives them.
+    Redriven(DateTime<Utc>),
 }
 
 /// What a batch must know.

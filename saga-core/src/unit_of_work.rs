@@ -223,6 +223,16 @@ fn carry_out<S: Saga>(
         match effect {
             Effect::Publish(out) => commit.outbox.push(send("publish", None, out, false)),
             Effect::Send { endpoint, message } => commit.outbox.push(send("send", Some(endpoint), message, false)),
+            Effect::Respond(message) => {
+                let mut row = respond(envelope, S::ENDPOINT, id, message, now);
+                let out = Arc::make_mut(&mut row.envelope);
+                out.correlation_id = Some(live.instance.id);
+                out.headers.insert(header::SAGA.into(), Value::String(S::NAME.to_owned()));
+                line.kind = "respond".into();
+                (line.name, line.message_id) = (Some(out.message_type[0].clone()), Some(id));
+                line.endpoint.clone_from(&row.destination);
+                commit.outbox.push(row);
+            }
             Effect::Call { endpoint, message } => {
                 commit.outbox.push(send("call", Some(endpoint.into()), message, true));
             }

@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use host::serve::{Decorate, Parts};
 use saga_core::testkit::ManualClock;
 use saga_core::{
-    Backlog, Commit, DeadLetterPage, DeadLetterRow, JournalRow, Lane, LoadQuery, Loaded, OutboxId, OutboxRow, Page,
-    Store, StoreError, StoredInstance, TimerRow,
+    Backlog, Change, Commit, DeadLetterPage, DeadLetterRow, JournalRow, Lane, LoadQuery, Loaded, Old, OutboxId,
+    OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
 };
 use uuid::Uuid;
 
@@ -118,6 +118,15 @@ impl Store for Faulty {
         limit: usize,
     ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.inner().outbox_lane(lane, after, limit).await
+    }
+    async fn take_over(&self, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner().take_over(limit).await
+    }
+    async fn changed(&self) -> Change {
+        self.inner().changed().await
+    }
+    async fn purge(&self, old: Old, limit: usize) -> Result<bool, StoreError> {
+        self.inner().purge(old, limit).await
     }
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.inner().due_timers(now, limit).await

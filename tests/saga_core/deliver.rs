@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use saga_core::testkit::{Harness, HarnessBuilder, ManualClock};
 use saga_core::{
-    Body, Bus, BusError, Commit, Confirm, Delivery, EmbeddedBus, Endpoint, Envelope, JournalOutcome, MemoryStore,
-    MemoryWriter, OutboxId, OutboxRow, Point, Probe, Receipt, Runtime, Saga, Store, SubmitError,
+    Body, Bus, BusError, Commit, Confirm, DeadLetterPage, Delivery, EmbeddedBus, Endpoint, Envelope, JournalOutcome,
+    MemoryStore, MemoryWriter, OutboxId, OutboxRow, Point, Probe, Receipt, Roles, Runtime, Saga, Store, SubmitError,
 };
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
@@ -124,15 +124,56 @@ async fn given_a_deferred_message_when_a_caller_brings_it_in_the_same_batch_then
     assert_eq!(store.backlog().await.unwrap().timers, 1, "the delivery is tried again");
 }
 
+#[tokio::test]
+async fn given_a_message_that_was_delivered_too_often_when_it_comes_again_then_it_is_a_dead_letter_untried() {
+    for (redelivered, dead) in [(2, 0), (3, 1)] {
+        let envelope = Envelope::new(Uuid::from_u128(1), &Pushed::of(LAMP));
+        let probe = Arc::new(Acknowledged::default());
+        let store = MemoryStore::builder().build();
+        let bus = Arc::new(OneBatch { redelivered, ..OneBatch::of(envelope) });
+        let runtime = Runtime::builder(Arc::new(store.clone()), bus).delivery_limit(3).probe(probe.clone());
+        runtime.saga::<Lamp>().build().unwrap().run(probe.0.notified()).await.unwrap();
+        let letters = store.dead_letters(&DeadLetterPage { before: None, limit: 9 }).await.unwrap();
+        assert_eq!(letters.len(), dead, "{letters:?}");
+        assert_eq!(store.instance(Lamp::NAME, LAMP).await.unwrap().is_some(), dead == 0);
+        if let Some(letter) = letters.first() {
+            assert_eq!(letter.reason, "crashing");
+            assert_eq!(letter.error, "it was delivered 3 times and never handled; it may end whoever handles it");
+        }
+    }
+}
+
+#[tokio::test]
+async fn given_a_process_that_does_not_relay_when_it_steps_a_submission_then_what_follows_waits_for_others() {
+    let store = MemoryStore::builder().build();
+    let roles = Roles { sagas: false, handlers: false, relay: false };
+    let runtime = Runtime::builder(Arc::new(store.clone()), Arc::new(EmbeddedBus::new())).roles(roles);
+    let runtime = runtime.saga::<Lamp>().build().unwrap();
+    let (client, stop) = (runtime.client(), Notify::new());
+    let submit = async {
+        let submitted = client.submit::<Lamp>(Envelope::new(Uuid::from_u128(1), &Pushed::of(LAMP))).await;
+        stop.notify_one();
+        submitted
+    };
+    let (submitted, ended) = tokio::join!(submit, runtime.run(stop.notified()));
+    ended.unwrap();
+    assert_eq!(submitted.unwrap().outcome(), Some(JournalOutcome::Moved));
+    assert_eq!(store.backlog().await.unwrap().outbox, 1, "the call of the electrician is stored, and not sent");
+}
+
 /// A bus on which one message waits for each endpoint when it starts.
-struct OneBatch(Arc<Envelope>, Mutex<Vec<Open>>);
+struct OneBatch {
+    envelope: Arc<Envelope>,
+    redelivered: u32,
+    open: Mutex<Vec<Open>>,
+}
 
 /// What a bus that was started keeps open.
 type Open = (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedSender<Confirm>);
 
 impl OneBatch {
     fn of(envelope: Envelope) -> Self {
-        Self(Arc::new(envelope), Mutex::default())
+        Self { envelope: Arc::new(envelope), redelivered: 0, open: Mutex::default() }
     }
 }
 
@@ -146,8 +187,9 @@ impl Bus for OneBatch {
         let mut receivers = Vec::new();
         for _ in endpoints {
             let (sender, receiver) = mpsc::unbounded_channel();
-            sender.send(Delivery { envelope: self.0.clone(), receipt: Receipt { epoch: 1, tag: 1 } }).unwrap();
-            self.1.lock().unwrap().push((sender, confirms.clone()));
+            let (envelope, redelivered) = (self.envelope.clone(), self.redelivered);
+            sender.send(Delivery { envelope, receipt: Receipt { epoch: 1, tag: 1 }, redelivered }).unwrap();
+            self.open.lock().unwrap().push((sender, confirms.clone()));
             receivers.push(receiver);
         }
         Ok(receivers)

@@ -9,9 +9,9 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use saga_core::testkit::ManualClock;
 use saga_core::{
-    Activity, Backlog, Clock, Commit, DeadLetterPage, DeadLetterRow, EmbeddedBus, Envelope, HandlerOptions, InboxRow,
-    JournalOutcome, JournalRow, Lane, LoadQuery, Loaded, MemoryStore, OutboxId, OutboxRow, Page, Runtime, Saga, Store,
-    StoreError, StoredInstance, TimerRow, header,
+    Activity, Backlog, Change, Clock, Commit, DeadLetterPage, DeadLetterRow, EmbeddedBus, Envelope, HandlerOptions,
+    InboxRow, JournalOutcome, JournalRow, Lane, LoadQuery, Loaded, MemoryStore, Old, OutboxId, OutboxRow, Page,
+    Runtime, Saga, Store, StoreError, StoredInstance, TimerRow, header,
 };
 use uuid::Uuid;
 
@@ -47,6 +47,15 @@ impl Store for Stubborn {
         limit: usize,
     ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.inner.outbox_lane(lane, after, limit).await
+    }
+    async fn take_over(&self, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner.take_over(limit).await
+    }
+    async fn changed(&self) -> Change {
+        self.inner.changed().await
+    }
+    async fn purge(&self, old: Old, limit: usize) -> Result<bool, StoreError> {
+        self.inner.purge(old, limit).await
     }
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.inner.due_timers(now, limit).await

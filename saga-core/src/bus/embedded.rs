@@ -62,7 +62,8 @@ impl State {
             self.delivered.insert(self.last_tag, id);
             let receipt = Receipt { epoch: EPOCH, tag: self.last_tag };
             // An endpoint that takes no more is shutting down: the row stays in the outbox for the next start.
-            let _ = self.endpoints[endpoint].1.send(Delivery { envelope: row.envelope.clone(), receipt });
+            let _ =
+                self.endpoints[endpoint].1.send(Delivery { envelope: row.envelope.clone(), receipt, redelivered: 0 });
         }
     }
 

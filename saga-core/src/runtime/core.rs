@@ -7,11 +7,13 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::Bus;
+use crate::bus::{Bus, Delivery};
 use crate::clock::Clock;
 use crate::commit::{Commit, OutboxId, OutboxRow};
+use crate::failure::{Failure, FailureKind};
 use crate::probe::{Point, Probes};
 use crate::retry::RetryPolicy;
+use crate::runtime::requests::Replies;
 use crate::store::{LoadQuery, Loaded, Store, StoreError};
 
 /// How many messages of one source share one load and one commit at the most; a saga's batch has two sources, its bus
@@ -32,8 +34,16 @@ pub(crate) struct Core {
     pub(crate) probes: Probes,
     /// Committed outbox rows, handed over to the relay in memory.
     pub(crate) relay: mpsc::UnboundedSender<Vec<(OutboxId, OutboxRow)>>,
+    /// Whether this process sends its outbox rows and fires its timers.
+    pub(crate) relays: bool,
+    /// How often a message may be delivered without being handled.
+    pub(crate) delivery_limit: u32,
+    /// The requests that wait for answers.
+    pub(crate) replies: Replies,
     /// Rows may be in the outbox that nobody handed over: look.
     pub(crate) sweep: Notify,
+    /// Rows of a process that is gone may be in the outbox: take them over.
+    pub(crate) orphans: Notify,
     pub(crate) timers: TimerWake,
     /// Cancelled when nothing more is to be taken in.
     pub(crate) stopping: CancellationToken,
@@ -42,7 +52,8 @@ pub(crate) struct Core {
 impl Core {
     /// Commits, hands the outbox rows over, and wakes the timers. Waits for a store that is away, for ever; what
     /// comes back as an error needs an answer from the caller, and nothing was written.
-    pub(crate) async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+    pub(crate) async fn commit(&self, mut commit: Commit) -> Result<(), StoreError> {
+        commit.handed_over = self.relays;
         let due = commit.timers.iter().map(|row| row.due).min();
         let commit = Arc::new(commit);
         let started = Instant::now();
@@ -66,7 +77,7 @@ impl Core {
         metrics::histogram!("saga_commit_seconds").record(started.elapsed().as_secs_f64());
         self.probes.reached(Point::Committed).await;
         let rows = Arc::try_unwrap(commit).map_or_else(|shared| shared.outbox.clone(), |owned| owned.outbox);
-        if !ids.is_empty() {
+        if self.relays && !ids.is_empty() {
             // The relay ends after everything that commits; what is left then stays in the outbox.
             let _ = self.relay.send(ids.into_iter().zip(rows).collect());
         }
@@ -74,6 +85,15 @@ impl Core {
             self.timers.scheduled(due);
         }
         Ok(())
+    }
+
+    /// Why a message must not be tried once more, if so: it was delivered too often, or nobody can read it.
+    pub(crate) fn refusal(&self, delivery: &Delivery) -> Option<Failure> {
+        let times = delivery.redelivered;
+        (times >= self.delivery_limit).then(|| {
+            let text = format_args!("it was delivered {times} times and never handled; it may end whoever handles it");
+            Failure::new(FailureKind::Crashing, text)
+        })
     }
 
     /// Loads what a batch must know. Waits for a store that is away, for ever.

@@ -100,11 +100,15 @@ impl<S: Saga> SagaEndpoint<S> {
                 submitted.push(submission);
             }
             core.probes.reached(Point::Received).await;
-            let from_bus = delivered.drain(..).map(|it| (it.envelope, Origin::Bus(it.receipt)));
+            let from_bus = delivered.drain(..).map(|it| {
+                let refusal = core.refusal(&it);
+                (it.envelope, Origin::Bus(it.receipt), refusal)
+            });
             // A caller who has gone already is not waited on: nothing of it is stored.
             let here = submitted.drain(..).filter(|it| !it.reply.is_closed());
-            let from_callers = here.map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
-            batch.extend(from_bus.chain(from_callers).map(|(envelope, origin)| self.item(envelope, origin)));
+            let from_callers = here.map(|it| (it.envelope, Origin::Caller(Some(it.reply)), None));
+            let items = from_bus.chain(from_callers);
+            batch.extend(items.map(|(envelope, origin, refusal)| self.item(envelope, origin, refusal)));
             if batch.is_empty() {
                 continue;
             }
@@ -120,8 +124,9 @@ impl<S: Saga> SagaEndpoint<S> {
         }
     }
 
-    fn item(&self, envelope: Arc<Envelope>, origin: Origin) -> Item {
-        let event = self.machine.read(&envelope).map_err(|failure| (envelope.correlation_id, failure));
+    fn item(&self, envelope: Arc<Envelope>, origin: Origin, refusal: Option<Failure>) -> Item {
+        let read = refusal.map_or_else(|| self.machine.read(&envelope), Err);
+        let event = read.map_err(|failure| (envelope.correlation_id, failure));
         Item { envelope, origin, event, refused: false }
     }
 

@@ -56,7 +56,7 @@ impl<M: Message, C: Consumer<M>> ErasedHandler for Consumes<M, C> {
         let event: M = read(&context.envelope)?;
         let output = self.0.consume(&event, context).await?;
         let rows = output.rows.into_iter().map(|row| Arc::new(row) as Arc<dyn Row>).collect();
-        Ok(Work { rows, answer: None, messages: output.messages })
+        Ok(Work { rows, answer: output.answer, messages: output.messages })
     }
 
     fn answer(&self, _: &Envelope, _: &Failure) -> Option<Outgoing> {

@@ -155,13 +155,17 @@ impl HandlerEndpoint {
         permit: OwnedSemaphorePermit,
         done: mpsc::UnboundedSender<Completion>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let Delivery { envelope, receipt } = delivery;
+        let refusal = self.core.refusal(&delivery);
+        let Delivery { envelope, receipt, .. } = delivery;
         let handler = self.handler(&envelope).cloned();
         let context = HandlerContext::new(envelope.clone(), self.core.clock.clone());
         let (core, endpoint, timeout) = (self.core.clone(), self.name, self.options.timeout);
         async move {
             let started = Instant::now();
             let work = async {
+                if let Some(refusal) = refusal {
+                    return Err(refusal);
+                }
                 let Some(handler) = handler else { return Err(unknown(endpoint, &envelope)) };
                 tokio::select! {
                     outcome = handler.handle(&context) => outcome,
@@ -296,7 +300,8 @@ impl HandlerEndpoint {
         commit.inbox.push(InboxRow { endpoint: self.name.into(), message_id: envelope.message_id });
         commit.rows.extend(work.rows.iter().cloned());
         if let Some(answer) = &work.answer {
-            let id = envelope.produced_id(self.name, 0);
+            // Behind the ids of its other messages; an activity has none.
+            let id = envelope.produced_id(self.name, work.messages.len());
             commit.outbox.push(unit_of_work::respond(envelope, self.name, id, answer.clone(), commit.at));
         }
         for (index, (destination, out)) in work.messages.iter().enumerate() {

@@ -52,6 +52,8 @@ struct Sending {
     lanes: HashMap<Lane, InLane>,
     /// The sweep over all lanes goes on after this row; `None`: it is done.
     sweep_after: Option<OutboxId>,
+    /// Rows of a process that is gone are to be taken over.
+    orphans: bool,
     /// No sweep before this time: the last one has failed.
     sweep_at: DateTime<Utc>,
     /// What the bus could not take, and when it is sent again.
@@ -77,6 +79,7 @@ impl Relay {
             in_flight: HashMap::new(),
             lanes: HashMap::new(),
             sweep_after: Some(0),
+            orphans: false,
             sweep_at: core.clock.now(),
             again: Vec::new(),
             again_at: core.clock.now(),
@@ -102,6 +105,7 @@ impl Relay {
                     sending.settled(done.drain(..).flatten());
                 }
                 () = core.sweep.notified() => sending.sweep_after = Some(0),
+                () = core.orphans.notified() => sending.orphans = true,
                 () = core.clock.sleep_until(sending.again_at), if !sending.again.is_empty() => sending.resend().await,
                 () = core.clock.sleep_until(sending.sweep_at), if next.is_some() => sending.sweep(next).await,
             }
@@ -154,19 +158,23 @@ impl Sending {
             return None;
         }
         if let Some(after) = self.sweep_after {
-            return Some(Sweep { lane: None, after });
+            return Some(Sweep::All { after });
+        }
+        if self.orphans {
+            return Some(Sweep::Orphans);
         }
         let mut behind = self.lanes.iter().filter(|(_, it)| it.in_flight < WINDOW / 2);
-        behind.find_map(|(lane, it)| Some(Sweep { lane: Some(lane.clone()), after: it.behind? }))
+        behind.find_map(|(lane, it)| Some(Sweep::Lane { lane: lane.clone(), after: it.behind? }))
     }
 
     /// Reads the next page of what was left behind, and sends it.
     async fn sweep(&mut self, sweep: Option<Sweep>) {
-        let Some(Sweep { lane, after }) = sweep else { return };
+        let Some(sweep) = sweep else { return };
         let store = self.core.store.clone();
-        let page = match &lane {
-            None => store.outbox(after, PAGE).await,
-            Some(lane) => store.outbox_lane(lane, after, PAGE).await,
+        let page = match &sweep {
+            Sweep::All { after } => store.outbox(*after, PAGE).await,
+            Sweep::Orphans => store.take_over(PAGE).await,
+            Sweep::Lane { lane, after } => store.outbox_lane(lane, *after, PAGE).await,
         };
         let Page { rows, unreadable } = match page {
             Ok(page) => page,
@@ -181,9 +189,10 @@ impl Sending {
             tracing::error!(outbox_id = row.key, reason = row.reason, "an outbox row can not be sent");
         }
         let rest = rows.last().filter(|_| rows.len() == PAGE).map(|(id, _)| *id);
-        match lane {
-            None => self.sweep_after = rest,
-            Some(lane) => self.lanes.entry(lane).or_default().behind = rest,
+        match sweep {
+            Sweep::All { .. } => self.sweep_after = rest,
+            Sweep::Orphans => self.orphans = rest.is_some(),
+            Sweep::Lane { lane, .. } => self.lanes.entry(lane).or_default().behind = rest,
         }
         self.send(rows.into_iter()).await;
     }
@@ -220,10 +229,15 @@ impl Sending {
     }
 }
 
-/// A look into the outbox: at one lane, or at all, after a row.
-struct Sweep {
-    lane: Option<Lane>,
-    after: OutboxId,
+/// A look into the outbox.
+#[derive(Debug, PartialEq)]
+enum Sweep {
+    /// At all rows after this one.
+    All { after: OutboxId },
+    /// At those that nobody sends.
+    Orphans,
+    /// At one lane, after this row.
+    Lane { lane: Lane, after: OutboxId },
 }
 
 enum Settle {
@@ -309,6 +323,7 @@ mod tests {
     use crate::probe::Probes;
     use crate::retry::RetryPolicy;
     use crate::runtime::core::TimerWake;
+    use crate::runtime::requests::Replies;
     use crate::store::MemoryStore;
 
     fn rows(name: &'static str, ids: std::ops::Range<OutboxId>) -> impl Iterator<Item = (OutboxId, OutboxRow)> {
@@ -324,13 +339,17 @@ mod tests {
             retry: RetryPolicy::default(),
             probes: Probes::default(),
             relay: mpsc::unbounded_channel().0,
+            relays: true,
+            delivery_limit: 20,
+            replies: Replies::of(Uuid::nil()),
             sweep: Notify::new(),
+            orphans: Notify::new(),
             timers: TimerWake::default(),
             stopping: CancellationToken::new(),
         });
         let (sweep_at, again_at) = (core.clock.now(), core.clock.now());
         let (in_flight, lanes) = (HashMap::new(), HashMap::new());
-        Sending { core, in_flight, lanes, sweep_after: None, sweep_at, again: Vec::new(), again_at }
+        Sending { core, in_flight, lanes, sweep_after: None, orphans: false, sweep_at, again: Vec::new(), again_at }
     }
 
     #[tokio::test]
@@ -345,7 +364,7 @@ mod tests {
 
         sending.settled(1..window / 2 + 2);
         let next = sending.next_sweep().expect("half of the lane is free");
-        assert_eq!((next.lane, next.after), (Some(Lane::Event("Test:Slow".into())), window));
+        assert_eq!(next, Sweep::Lane { lane: Lane::Event("Test:Slow".into()), after: window });
         let before = sending.in_flight.len();
         sending.send(rows("Test:Slow", window + 21..window + 31)).await;
         assert_eq!(sending.in_flight.len(), before + 1, "fresh ones leave the other half to those left behind");

@@ -65,7 +65,7 @@ async fn fire(core: &Core, known: &mut HashSet<Unreadable>) -> Result<(), StoreE
             core.probes.reached(Point::TimerRead).await;
             let mut commit = Commit::new(now);
             for row in due.rows {
-                commit.cancelled.push(row.token);
+                commit.fired.push(row.token);
                 commit.outbox.push(OutboxRow { destination: Some(row.endpoint), envelope: row.envelope });
             }
             core.commit(commit).await?;

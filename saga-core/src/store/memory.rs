@@ -14,7 +14,7 @@ use crate::commit::{
 use crate::message::Body;
 use crate::probe::{Point, Probe, Probes};
 use crate::saga::Row;
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, Store, StoreError};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Old, Page, Store, StoreError};
 
 /// Writes domain rows of one type into the application's own tables in memory.
 pub trait MemoryWriter<R: Row>: Send + Sync + 'static {
@@ -48,7 +48,7 @@ struct Inner {
 
 #[derive(Default)]
 struct Tables {
-    inbox: HashSet<InboxRow>,
+    inbox: HashMap<InboxRow, DateTime<Utc>>,
     instances: HashMap<(String, Uuid), StoredInstance>,
     journal: Vec<JournalRow>,
     timers: BTreeMap<Uuid, TimerRow>,
@@ -143,7 +143,7 @@ impl Tables {
         }
         let mut new = HashSet::new();
         for row in &commit.inbox {
-            let stored = self.inbox.contains(row) && !commit.forgotten.contains(row);
+            let stored = self.inbox.contains_key(row) && !commit.forgotten.contains(row);
             if stored || !new.insert(row) {
                 return conflict(format!("message {} was handled by {} before", row.message_id, row.endpoint));
             }
@@ -154,6 +154,11 @@ impl Tables {
             let stored = self.instances.get(&key).map_or(0, |it| it.version);
             if versions.insert(key, row.version).unwrap_or(stored) != row.expected {
                 return conflict(format!("instance {} of {} is not at version {}", row.id, row.saga, row.expected));
+            }
+        }
+        for token in &commit.fired {
+            if !self.timers.contains_key(token) {
+                return conflict(format!("timer {token} was cancelled, or has fired before"));
             }
         }
         Ok(())
@@ -168,13 +173,13 @@ impl Tables {
                 row.redriven_at = Some(commit.at);
             }
         }
-        self.inbox.extend(commit.inbox.iter().cloned());
+        self.inbox.extend(commit.inbox.iter().map(|row| (row.clone(), commit.at)));
         self.write_instances(commit);
         self.journal.extend(commit.journal.iter().cloned());
         for row in &commit.timers {
             self.timers.insert(row.token, row.clone());
         }
-        for token in &commit.cancelled {
+        for token in commit.cancelled.iter().chain(&commit.fired) {
             self.timers.remove(token);
         }
         let mut ids = Vec::with_capacity(commit.outbox.len());
@@ -230,7 +235,7 @@ impl Store for MemoryStore {
         let mut loaded = Loaded::default();
         for &message_id in query.messages {
             let row = InboxRow { endpoint: query.endpoint.to_owned().into(), message_id };
-            if tables.inbox.contains(&row) {
+            if tables.inbox.contains_key(&row) {
                 loaded.handled.insert(message_id);
             }
         }
@@ -278,6 +283,27 @@ impl Store for MemoryStore {
         let rows = tables.outbox.range(after.saturating_add(1)..).map(|(id, (_, row))| (*id, row.clone()));
         let rows = rows.filter(|(_, row)| Lane::of(row) == *lane).take(limit).collect();
         Ok(Page { rows, unreadable: Vec::new() })
+    }
+
+    async fn purge(&self, old: Old, limit: usize) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let removed = match old {
+            Old::Inbox(before) => {
+                let rows = tables.inbox.iter().filter(|(_, at)| **at < before).map(|(row, _)| row.clone());
+                let rows: Vec<_> = rows.take(limit).collect();
+                rows.iter().filter(|row| tables.inbox.remove(row).is_some()).count()
+            }
+            Old::Journal(before) => {
+                let old = tables.journal.iter().take(limit).take_while(|row| row.at < before).count();
+                tables.journal.drain(..old).count()
+            }
+            Old::Redriven(before) => {
+                let is_old = |row: &DeadLetterRow| row.redriven_at.is_some_and(|at| at < before);
+                let ids: Vec<_> = tables.dead_letters.values().filter(|row| is_old(row)).map(|row| row.id).collect();
+                ids.iter().take(limit).filter(|id| tables.dead_letters.remove(id).is_some()).count()
+            }
+        };
+        Ok(removed == limit)
     }
 
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {

@@ -6,6 +6,7 @@ mod encode;
 mod error;
 mod migrate;
 mod open;
+mod purge;
 mod read;
 mod text;
 mod values;
@@ -22,14 +23,14 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use self::domain::Writers;
+use self::domain::{Writers, erased};
 use self::encode::Encoded;
 use self::open::{Database, Lock};
-use self::writer::{Command, Job, WAITING, Writer};
+use self::writer::{Command, Job, Purge, WAITING, Writer};
 use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 use crate::probe::{Probe, Probes};
 use crate::saga::Row;
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, Store, StoreError};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Old, Page, Store, StoreError};
 
 pub use self::domain::SqliteWriter;
 pub use self::encode::{SqliteCell, SqliteCells};
@@ -65,7 +66,7 @@ struct Inner {
 impl SqliteStoreBuilder {
     /// Registers the writer of the domain rows of one type.
     pub fn writer<R: Row, W: SqliteWriter<R>>(mut self, writer: W) -> Self {
-        self.writers.add(writer);
+        self.writers.add::<R>(erased(writer));
         self
     }
 
@@ -197,6 +198,16 @@ impl Store for SqliteStore {
         limit: usize,
     ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         read::outbox(&self.0.readers, Some(lane), after, limit).await
+    }
+
+    async fn purge(&self, old: Old, limit: usize) -> Result<bool, StoreError> {
+        let bite = purge::find(&self.0.readers, old, limit).await?;
+        let Some(keys) = bite.keys else { return Ok(false) };
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Purge(Purge { sql: bite.sql, keys, reply });
+        self.0.commands.send(command).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())??;
+        Ok(bite.is_full)
     }
 
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {

@@ -181,6 +181,12 @@ impl<S: Saga> Then<S> {
         self.takes(&Effect::Send { endpoint: endpoint.into(), message: Outgoing::of(command) })
     }
 
+    /// It answers the message that it handles.
+    #[track_caller]
+    pub fn then_responds<M: Message>(self, answer: &M) -> Self {
+        self.takes(&Effect::Respond(Outgoing::of(answer)))
+    }
+
     /// It calls the activity.
     #[track_caller]
     pub fn then_calls<A: Activity>(self, command: &A) -> Self {
@@ -313,6 +319,7 @@ fn line<R: Debug>(effect: &Effect<R>) -> String {
     match effect {
         Effect::Publish(it) => format!("publish {} {}", it.name, it.body.as_str()),
         Effect::Send { endpoint, message } => format!("send to {endpoint} {} {}", message.name, message.body.as_str()),
+        Effect::Respond(it) => format!("respond {} {}", it.name, it.body.as_str()),
         Effect::Call { message, .. } => format!("call {} {}", message.name, message.body.as_str()),
         Effect::Schedule { message, after } => format!("schedule {} after {after:?}", message.name),
         Effect::Unschedule { name } => format!("unschedule {name}"),

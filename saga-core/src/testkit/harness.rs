@@ -20,7 +20,7 @@ use crate::commit::{
 use crate::message::{Envelope, Message};
 use crate::runtime::{Client, RedriveError, Runtime, RuntimeBuilder, RuntimeError, SubmitError, Submitted};
 use crate::saga::Saga;
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, MemoryStore, Page, Store, StoreError};
+use crate::store::{Backlog, Change, DeadLetterPage, LoadQuery, Loaded, MemoryStore, Old, Page, Store, StoreError};
 use crate::testkit::ManualClock;
 
 type Configure = Box<dyn Fn(RuntimeBuilder) -> RuntimeBuilder>;
@@ -391,6 +391,15 @@ impl Store for Recorder {
         limit: usize,
     ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
         self.inner.outbox_lane(lane, after, limit).await
+    }
+    async fn take_over(&self, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
+        self.inner.take_over(limit).await
+    }
+    async fn changed(&self) -> Change {
+        self.inner.changed().await
+    }
+    async fn purge(&self, old: Old, limit: usize) -> Result<bool, StoreError> {
+        self.inner.purge(old, limit).await
     }
     async fn due_timers(&self, now: DateTime<Utc>, limit: usize) -> Result<Page<TimerRow>, StoreError> {
         self.inner.due_timers(now, limit).await

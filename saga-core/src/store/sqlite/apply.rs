@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::domain::Writers;
 use super::encode::{Encoded, SqliteCells};
-use super::error::of_statement;
+use super::error::{of_statement, of_writer};
 use super::text;
 use super::values::SqliteRows;
 use crate::commit::{Commit, FaultMark, Mark, OutboxId};
@@ -67,6 +67,8 @@ static DEAD_LETTERS: SqliteRows = SqliteRows::new(
     "",
 );
 
+const DELETE_TIMERS: &str = "DELETE FROM saga_timers WHERE token IN (SELECT value FROM json_each(?))";
+
 /// The commits of one transaction, and their rows as SQLite takes them.
 pub(super) struct Group<'a> {
     commits: &'a [Arc<Commit>],
@@ -102,14 +104,15 @@ pub(super) async fn apply(
     let marks = merge(group.part(|it| &it.marks));
     MARKS.execute(connection, marks).await.map_err(refused("an instance can not be marked"))?;
     JOURNAL.execute(connection, journal).await.map_err(refused("the journal can not be written"))?;
-    writers.write(connection, group.commits.iter().flat_map(|commit| &commit.rows)).await?;
+    writers.write(connection, group.commits.iter().flat_map(|commit| &commit.rows), of_writer).await?;
     TIMERS.execute(connection, timers).await.map_err(refused("a timer can not be written"))?;
     delete(
         connection,
-        "DELETE FROM saga_timers WHERE token IN (SELECT value FROM json_each(?))",
+        DELETE_TIMERS,
         group.part(|it| &it.cancelled).into_iter().map(|token| format!("\"{}\"", text::id(*token))),
     )
     .await?;
+    fire(connection, &group).await?;
     OUTBOX.execute(connection, with_ids(outbox, first)).await.map_err(refused("the outbox can not be written"))?;
     delete(
         connection,
@@ -209,17 +212,30 @@ async fn move_instances(
     Ok(())
 }
 
-/// Deletes the rows whose keys are given as JSON; one that is not there is no mistake.
+/// Removes the timers that fire; each must be there.
+async fn fire(connection: &mut SqliteConnection, group: &Group<'_>) -> Result<(), StoreError> {
+    let fired = group.part(|it| &it.fired);
+    let expected = fired.len() as u64;
+    let tokens = fired.into_iter().map(|token| format!("\"{}\"", text::id(*token)));
+    let found = delete(connection, DELETE_TIMERS, tokens).await?;
+    if found == expected {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!("{} of {expected} timers were cancelled, or have fired before", expected - found)))
+}
+
+/// Deletes the rows whose keys are given as JSON, and says how many were there.
 async fn delete(
     connection: &mut SqliteConnection,
     sql: &'static str,
     keys: impl ExactSizeIterator<Item = String>,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     if keys.len() == 0 {
-        return Ok(());
+        return Ok(0);
     }
     let deleted = sqlx::query(sql).bind(text::list(keys)).execute(connection).await;
-    deleted.map(drop).map_err(|error| of_statement("rows can not be removed", &error, StoreError::Rejected))
+    let deleted = deleted.map_err(|error| of_statement("rows can not be removed", &error, StoreError::Rejected))?;
+    Ok(deleted.rows_affected())
 }
 
 /// One mark for each instance, because an update takes each row once: retries added up, the last word on the fault.

@@ -28,6 +28,8 @@ const MAX_ROWS: usize = 8_192;
 pub(super) enum Command {
     /// Commit, and say the ids of the outbox rows.
     Commit(Job),
+    /// Remove old rows, and say how many there were.
+    Purge(Purge),
     /// Finish what was asked before, close the database, say so and end.
     Close(oneshot::Sender<()>),
 }
@@ -37,6 +39,14 @@ pub(super) struct Job {
     pub(super) commit: Arc<Commit>,
     pub(super) rows: Encoded,
     pub(super) reply: oneshot::Sender<Result<Vec<OutboxId>, StoreError>>,
+}
+
+/// Old rows to remove.
+pub(super) struct Purge {
+    pub(super) sql: &'static str,
+    /// The rows' keys, a JSON array.
+    pub(super) keys: String,
+    pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
 /// The task's belongings.
@@ -65,6 +75,9 @@ impl Writer {
                 Command::Commit(first) => {
                     let group = self.gather(first, &mut waiting);
                     self.commit(group, &mut next_id).await;
+                }
+                Command::Purge(Purge { sql, keys, reply }) => {
+                    reply.send(self.purge(sql, keys).await).ok();
                 }
                 Command::Close(closed) => {
                     self.close().await;
@@ -121,6 +134,16 @@ impl Writer {
                 }
             }
         }
+    }
+
+    async fn purge(&mut self, sql: &'static str, keys: String) -> Result<(), StoreError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.database.connect(&self.lock, false).await?,
+        };
+        sqlx::query(sql).bind(keys).execute(&mut connection).await.map_err(unavailable)?;
+        self.connection = Some(connection);
+        Ok(())
     }
 
     /// One transaction; returns the id of its first outbox row. A connection that is not known to be sound afterwards
@@ -202,7 +225,8 @@ fn keys(commit: &Commit) -> impl Iterator<Item = (Name, Uuid)> {
     let inbox = commit.inbox.iter().map(|row| (row.endpoint.clone(), row.message_id));
     let instances = commit.instances.iter().map(|row| (Name::Borrowed(row.saga), row.id));
     let marks = commit.marks.iter().map(|row| (row.saga.clone(), row.id));
-    let timers = commit.timers.iter().map(|row| row.token).chain(commit.cancelled.iter().copied());
+    let cancelled = commit.cancelled.iter().chain(&commit.fired).copied();
+    let timers = commit.timers.iter().map(|row| row.token).chain(cancelled);
     let dead_letters = commit.dead_letters.iter().map(|row| row.id);
     let others = timers.chain(dead_letters).map(|id| (Name::Borrowed(""), id));
     inbox.chain(instances).chain(marks).chain(others)

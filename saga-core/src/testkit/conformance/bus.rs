@@ -73,8 +73,14 @@ impl Started {
     /// Two endpoints; both hear the bell.
     async fn new(factory: &dyn BusFactory) -> Self {
         let bus = factory.bus().await;
-        let endpoint =
-            |name: &'static str| Endpoint { name: name.into(), subscriptions: vec![Rang::NAME], prefetch: 4_096 };
+        let endpoint = |name: &'static str| Endpoint {
+            name: name.into(),
+            subscriptions: vec![Rang::NAME],
+            handles: vec![Rang::NAME, Open::NAME],
+            consumed: true,
+            temporary: false,
+            prefetch: 4_096,
+        };
         let (confirm, confirms) = mpsc::unbounded_channel();
         let started = bus.start(&[endpoint("front"), endpoint("back")], confirm).await;
         let mut receivers = started.unwrap_or_else(|error| panic!("the bus does not start: {error}")).into_iter();

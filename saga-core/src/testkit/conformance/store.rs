@@ -30,10 +30,10 @@ pub use self::inbox::{
 pub use self::instances::{a_step_needs_the_expected_version, marks_count_beside_the_steps};
 pub use self::journal::{history_keeps_order_and_every_field, odd_texts_come_back_as_they_were};
 pub use self::outbox::{each_commit_is_told_its_own_ids, ids_grow_and_pages_follow_them, settling_twice_is_no_mistake};
-pub use self::timers::{the_earliest_due_timer_comes_first, timers_are_replaced_and_cancelled};
+pub use self::timers::{a_timer_fires_once, the_earliest_due_timer_comes_first, timers_are_replaced_and_cancelled};
 pub use self::whole::{
     a_conflict_writes_nothing, a_huge_commit_is_one_commit, a_reopened_store_knows_everything,
-    backlog_counts_what_waits, unknown_ids_are_no_mistake,
+    backlog_counts_what_waits, old_rows_are_purged_in_bites, unknown_ids_are_no_mistake,
 };
 
 /// Makes the store under test.
@@ -77,6 +77,7 @@ macro_rules! store_conformance {
             a_reopened_store_knows_everything
             a_row_without_a_writer_is_rejected
             a_step_needs_the_expected_version
+            a_timer_fires_once
             backlog_counts_what_waits
             concurrent_commits_lose_nothing
             dead_letters_are_paged_newest_first
@@ -86,6 +87,7 @@ macro_rules! store_conformance {
             ids_grow_and_pages_follow_them
             marks_count_beside_the_steps
             odd_texts_come_back_as_they_were
+            old_rows_are_purged_in_bites
             only_one_creates_an_instance
             rows_are_written_in_order
             settling_twice_is_no_mistake

@@ -1,7 +1,7 @@
 //! Properties of timers.
 
 use super::StoreFactory;
-use super::sample::{at, commit, id, timer};
+use super::sample::{assert_conflict, at, commit, id, timer};
 use crate::commit::{TimerKind, TimerRow};
 use crate::store::StoreError;
 
@@ -41,5 +41,18 @@ pub async fn timers_are_replaced_and_cancelled(factory: &dyn StoreFactory) -> Re
     assert_eq!(store.next_due().await?, Some(at(40)));
     store.commit(commit(|it| it.cancelled = vec![id(1)])).await?;
     assert_eq!(store.next_due().await?, None);
+    Ok(())
+}
+
+/// A timer fires with one commit: whoever fires one that is gone is told, and nothing of its commit is written.
+pub async fn a_timer_fires_once(factory: &dyn StoreFactory) -> Result<(), StoreError> {
+    let store = factory.open().await;
+    store.commit(commit(|it| it.timers = vec![timer(id(1), at(10)), timer(id(2), at(20))])).await?;
+    store.commit(commit(|it| it.fired = vec![id(1)])).await?;
+    assert_eq!(store.due_timers(at(100), 10).await?.rows, [timer(id(2), at(20))]);
+    assert_conflict(store.commit(commit(|it| it.fired = vec![id(2), id(1)])).await);
+    assert_eq!(store.due_timers(at(100), 10).await?.rows, [timer(id(2), at(20))], "a conflict writes nothing");
+    store.commit(commit(|it| it.cancelled = vec![id(2)])).await?;
+    assert_conflict(store.commit(commit(|it| it.fired = vec![id(2)])).await);
     Ok(())
 }

@@ -7,21 +7,22 @@ use super::sample::{
     ENDPOINT, SAGA, assert_conflict, assert_rejected, at, commit, dead_letter, full, handled, id, inbox, instance,
     journal, outbox, row, seen, spoiled, test_row, timer, version,
 };
-use crate::commit::Commit;
+use crate::commit::{Commit, JournalRow};
 use crate::message::derive_id;
-use crate::store::{Backlog, LoadQuery, StoreError};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Old, StoreError};
 
 /// Whatever part of a commit is at fault, no part of it is written.
 pub async fn a_conflict_writes_nothing(factory: &dyn StoreFactory) -> Result<(), StoreError> {
     let store = factory.open().await;
     store.commit(Arc::new(full("first"))).await?;
     let before = seen(&*store, "second").await?;
-    let faults: [fn(&mut Commit); 5] = [
+    let faults: [fn(&mut Commit); 6] = [
         |it| it.inbox.push(inbox(id("first/message"))),
         |it| it.inbox.push(inbox(id("second/message"))),
         |it| it.instances.push(instance(id("first/instance"), 0, 1)),
         |it| it.instances.push(instance(id("first/instance"), 7, 8)),
         |it| it.redriven.push(id("never dead")),
+        |it| it.fired.push(id("never set")),
     ];
     for fault in faults {
         let mut commit = full("second");
@@ -138,5 +139,41 @@ pub async fn unknown_ids_are_no_mistake(factory: &dyn StoreFactory) -> Result<()
 
     store.commit(commit(|it| it.instances = vec![instance(id("there"), 0, 1)])).await?;
     assert_eq!(store.instance("another saga", id("there")).await?, None, "an id belongs to its saga");
+    Ok(())
+}
+
+/// What is old goes, a few rows at a time, and nothing else does: neither what is younger, nor what somebody waits for.
+pub async fn old_rows_are_purged_in_bites(factory: &dyn StoreFactory) -> Result<(), StoreError> {
+    let store = factory.open().await;
+    let waiting = dead_letter(id("waiting"), at(0));
+    let mut letters = Vec::new();
+    for n in 0..6 {
+        let (instance, message) = (id("instance"), id(n));
+        let mut commit = Commit::new(at(n));
+        commit.inbox.push(inbox(message));
+        commit.journal.push(JournalRow { message_id: message, at: at(n), ..journal(instance, 1) });
+        let letter = dead_letter(message, at(n));
+        commit.dead_letters.push(letter.clone());
+        store.commit(Arc::new(commit)).await?;
+        let mut redrive = Commit::new(at(n));
+        redrive.redriven.push(letter.id);
+        letters.push(letter.id);
+        store.commit(Arc::new(redrive)).await?;
+    }
+    store.commit(commit(|it| it.dead_letters = vec![waiting.clone()])).await?;
+    for old in [Old::Inbox, Old::Journal, Old::Redriven] {
+        let mut bites = 1;
+        while store.purge(old(at(5)), 2).await? {
+            bites += 1;
+            assert!(bites < 10, "the purge of {:?} does not end", old(at(5)));
+        }
+        assert!(!store.purge(old(at(5)), 2).await?, "nothing is left to purge");
+    }
+    let messages: Vec<_> = (0..6).map(id).collect();
+    assert_eq!(handled(&*store, ENDPOINT, &messages).await?, [id(5)].into());
+    let journal = store.journal(SAGA, id("instance")).await?;
+    assert_eq!(journal.iter().map(|row| row.message_id).collect::<Vec<_>>(), [id(5)]);
+    assert!(store.dead_letter(letters[4]).await?.is_none() && store.dead_letter(letters[5]).await?.is_some());
+    assert_eq!(store.dead_letters(&DeadLetterPage { before: None, limit: 10 }).await?, [waiting]);
     Ok(())
 }

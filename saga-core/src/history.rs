@@ -1,0 +1,140 @@
+//! A history against its table: one legal path, no step missing, each cause once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::alphabet::Finite;
+use crate::commit::{JournalOutcome, JournalRow, Name, StoredInstance};
+use crate::machine::Machine;
+use crate::saga::Saga;
+use crate::table::Kind;
+
+/// What is wrong with the history of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// Between two steps, one is missing or was taken twice.
+    Versions {
+        /// The version that comes next.
+        expected: u64,
+        /// The version that is there.
+        found: u64,
+    },
+    /// A step begins in another state than the one before has ended in.
+    Broken {
+        /// The version after the step.
+        version: u64,
+        /// Where the step before has ended.
+        ended: String,
+        /// Where this one says that it begins.
+        begins: String,
+    },
+    /// The table has no such step.
+    Illegal {
+        /// The version after the step.
+        version: u64,
+        /// The state before.
+        from: String,
+        /// The name of the message's type.
+        message_type: String,
+        /// The state after.
+        to: String,
+    },
+    /// A message was handled more than once by one endpoint.
+    Twice {
+        /// The message.
+        message_id: Uuid,
+        /// Who handled it.
+        endpoint: Name,
+    },
+    /// The instance is not what its last step has left.
+    End {
+        /// What the history ends with.
+        history: String,
+        /// What is stored.
+        stored: String,
+    },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Versions { expected, found } => write!(f, "version {expected} comes next, and {found} is there"),
+            Self::Broken { version, ended, begins } => {
+                write!(f, "the step to version {version} begins in {begins}; the one before has ended in {ended}")
+            }
+            Self::Illegal { version, from, message_type, to } => {
+                write!(f, "the step to version {version}, {from} → {to} by {message_type}, is not in the table")
+            }
+            Self::Twice { message_id, endpoint } => write!(f, "message {message_id} was handled twice by {endpoint}"),
+            Self::End { history, stored } => write!(f, "the history ends with {history}, and {stored} is stored"),
+        }
+    }
+}
+
+impl<S: Saga> Machine<S> {
+    /// Everything that is wrong with the history of one instance of this saga, as the journal has it; nothing, if its
+    /// steps are one legal path of the table without gaps to what is stored, and each message has caused one.
+    ///
+    /// A history whose beginning was purged begins where it begins.
+    pub fn check(&self, instance: Option<&StoredInstance>, journal: &[JournalRow]) -> Vec<Violation> {
+        let mut steps: Vec<_> = journal.iter().filter_map(|row| Some((row.version?, row))).collect();
+        // Hosts write side by side: the version tells the order of the steps, the place in the journal does not.
+        steps.sort_by_key(|(version, _)| *version);
+        let mut found = twice(journal);
+        let first = steps.first().map(|(_, row)| row.from.as_deref().unwrap_or_default().to_owned());
+        let mut state = first.unwrap_or_else(|| S::State::ALL[0].name().to_owned());
+        let mut last = steps.first().map_or(0, |(version, _)| version - 1);
+        if last == 0 && state != S::State::ALL[0].name() {
+            let ended = S::State::ALL[0].name().to_owned();
+            found.push(Violation::Broken { version: 1, ended, begins: state.clone() });
+        }
+        for (version, row) in steps {
+            let (from, to) = (row.from.as_deref().unwrap_or_default(), row.to.as_deref().unwrap_or_default());
+            if version != last + 1 {
+                found.push(Violation::Versions { expected: last + 1, found: version });
+            }
+            if from != state {
+                found.push(Violation::Broken { version, ended: state, begins: from.to_owned() });
+            }
+            if !self.allows(row, from, to) {
+                let (from, to, message_type) = (from.to_owned(), to.to_owned(), row.message_type.to_string());
+                found.push(Violation::Illegal { version, from, message_type, to });
+            }
+            (last, state) = (version, to.to_owned());
+        }
+        let stored = instance.map_or((0, S::State::ALL[0].name()), |it| (it.version, it.state.as_str()));
+        // Of an instance whose whole history was purged nothing can be told.
+        let purged = instance.is_some() && last == 0;
+        if !purged && (last, state.as_str()) != stored {
+            let told = |(version, state): (u64, &str)| format!("version {version}, {state}");
+            found.push(Violation::End { history: told((last, &state)), stored: told(stored) });
+        }
+        found
+    }
+
+    fn allows(&self, row: &JournalRow, from: &str, to: &str) -> bool {
+        let Some(state) = S::State::from_name(from) else { return false };
+        let Some(column) = self.columns().iter().position(|it| row.message_type == it.name) else { return false };
+        match self.rule(state, column) {
+            Kind::Go { targets, stays, .. } if row.outcome == JournalOutcome::Moved => {
+                (*stays && from == to) || targets.iter().any(|target| target.name() == to)
+            }
+            // A timer that fired and changed nothing is still taken off the instance.
+            Kind::Ignore => row.outcome == JournalOutcome::Ignored && from == to,
+            _ => false,
+        }
+    }
+}
+
+/// Messages that an endpoint has handled more than once. One that was given up was not handled, so a redrive adds none.
+fn twice(journal: &[JournalRow]) -> Vec<Violation> {
+    let mut handled: BTreeMap<(Uuid, &str), usize> = BTreeMap::new();
+    for row in journal.iter().filter(|row| matches!(row.outcome, JournalOutcome::Moved | JournalOutcome::Ignored)) {
+        *handled.entry((row.message_id, &row.endpoint)).or_default() += 1;
+    }
+    let twice = handled.into_iter().filter(|(_, times)| *times > 1).map(|(key, _)| key);
+    twice.map(|(message_id, endpoint)| Violation::Twice { message_id, endpoint: endpoint.to_owned().into() }).collect()
+}
