@@ -69,7 +69,8 @@ struct House {
 
 impl House {
     fn deliver(&self, endpoint: &str, envelope: Envelope) {
-        let delivery = Delivery { envelope: Arc::new(envelope), receipt: Receipt { epoch: 1, tag: 1 } };
+        let (envelope, receipt) = (Arc::new(envelope), Receipt { epoch: 1, tag: 1 });
+        let delivery = Delivery { envelope, receipt, redelivered: 0 };
         self.bus.endpoints.lock().unwrap()[endpoint].send(delivery).unwrap();
     }
 
