@@ -47,7 +47,7 @@
 //! - feature `runtime`: the `Runtime` and its ports `Store`, `Bus`, `Clock`, `ActivityHandler`, `Consumer`,
 //!   with the adapters `MemoryStore` and `EmbeddedBus`
 //! - feature `rabbitmq`: the adapter `RabbitMqBus`
-//! - feature `sqlite`: the adapter `SqliteStore`
+//! - feature `sqlite`: the adapter `SqliteStore`; feature `postgres`: the adapter `PostgresStore`
 //! - feature `testkit`: given/when/then, a harness under a manual clock, an explorer, conformance suites
 
 mod activity;
@@ -125,6 +125,8 @@ pub use store::{
     Backlog, Change, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Old, Page,
     Store, StoreError, Unreadable,
 };
+#[cfg(feature = "postgres")]
+pub use store::{PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};

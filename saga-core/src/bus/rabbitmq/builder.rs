@@ -179,7 +179,7 @@ impl RabbitMqBusBuilder {
             return option("a CA file is of use with amqps:// alone, and the URL says amqp://".to_owned());
         }
         let tls = server.tls.then(|| tls::connector(self.ca_file.as_deref())).transpose()?;
-        let address = BusAddress::new(&server.host, server.port, &server.virtual_host);
+        let address = BusAddress::new(&server.host, Some(server.port), &server.virtual_host);
         Ok(RabbitMqBus::new(Settings {
             server,
             tls,

@@ -16,7 +16,7 @@ use super::properties::{self, Skipped};
 use super::receipts::Receipts;
 use super::topology::Plan;
 use crate::bus::{Delivery, Receipt};
-use crate::wire::{self, Incoming, Read};
+use crate::wire::{self, BusAddress, Incoming, Read};
 
 /// What the channels of one connection share.
 #[derive(Clone)]
@@ -141,7 +141,7 @@ impl Line {
                 return;
             }
             let body = message.content.unwrap_or_default();
-            let envelope = match wire::read(&incoming(&body, &properties, plan)) {
+            let envelope = match wire::read(&incoming(&body, &properties, plan, &self.shared.settings.address)) {
                 Read::Message(envelope) | Read::Undecodable(envelope) => envelope,
                 Read::Skipped(envelope) => {
                     tracing::warn!(
@@ -236,7 +236,12 @@ fn lost(channel: &Opened, event: Option<&ChannelEvent>) -> Option<Loss> {
     }
 }
 
-fn incoming<'a>(body: &'a [u8], properties: &'a amqprs::BasicProperties, plan: &'a Plan) -> Incoming<'a> {
+fn incoming<'a>(
+    body: &'a [u8],
+    properties: &'a amqprs::BasicProperties,
+    plan: &'a Plan,
+    base: &'a BusAddress,
+) -> Incoming<'a> {
     Incoming {
         body,
         content_type: properties.content_type().map(String::as_str),
@@ -246,5 +251,6 @@ fn incoming<'a>(body: &'a [u8], properties: &'a amqprs::BasicProperties, plan: &
         headers: properties::headers(properties),
         endpoint: &plan.name,
         handles: &plan.handles,
+        base,
     }
 }
