@@ -11,7 +11,7 @@ use saga_core::{Clock, Machine, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::auth::{self, TokenRequest};
-use crate::config::Config;
+use crate::config::{Config, Roles};
 use crate::serve::{Parts, Service};
 use crate::{demo, health, stores, telemetry};
 
@@ -43,8 +43,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve until SIGINT or SIGTERM; a second one ends at once
-    #[command(after_help = "Example:\n  saga-host serve --config saga.toml")]
-    Serve,
+    #[command(after_help = "Examples:\n  saga-host serve --config saga.toml\n  saga-host serve --roles api,expiry")]
+    Serve {
+        /// What this host does, of api, saga, activities, expiry and relay; goes over host.roles. The rest is left to
+        /// other hosts on the same PostgreSQL and RabbitMQ
+        #[arg(long, value_name = "ROLES")]
+        roles: Option<Roles>,
+    },
     /// Make the tables that the store does not have
     #[command(after_help = "Example:\n  SAGA__STORE__URL=sqlite://data/orders.db saga-host migrate")]
     Migrate,
@@ -130,8 +135,8 @@ impl Cli {
 
     async fn command(self) -> Result<(), Failed> {
         let load = || Config::load(self.config.as_deref(), std::env::vars_os());
-        match self.command.unwrap_or(Command::Serve) {
-            Command::Serve => serve(&load()?).await,
+        match self.command.unwrap_or(Command::Serve { roles: None }) {
+            Command::Serve { roles } => serve(&load()?.with_roles(roles)?).await,
             Command::Migrate => migrate(&load()?).await,
             Command::Health => ask(&load()?).await,
             Command::Graph { format } => {
@@ -186,7 +191,7 @@ fn parts(_: &Config) -> Result<Parts, Failed> {
 }
 
 async fn migrate(config: &Config) -> Result<(), Failed> {
-    let applied = stores::migrate(&config.store).await?;
+    let applied = stores::migrate(config).await?;
     match applied.len() {
         0 => println!("{}: nothing to do", config.store),
         count => println!("{}: {count} migrations applied", config.store),

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod auth;
+mod bus;
 pub mod cli;
 pub mod config;
 mod demo;

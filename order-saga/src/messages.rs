@@ -1,7 +1,8 @@
 //! The messages of the order process. Their names and their JSON are what is stored and sent: a durable contract,
 //! pinned by a golden file. A field that is added needs `#[serde(default)]`.
 //!
-//! Money is a decimal written as a string, never a float; a number is read too, because others write one.
+//! Money is a decimal written as a string, never a float. A number is read too, because others write one: exactly, as
+//! long as it has no more than fifteen digits, and an order's total has eleven at the most.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;

@@ -4,6 +4,8 @@
 
 mod auth;
 mod cli;
+#[cfg(feature = "failpoints")]
+mod cluster;
 mod config;
 mod dead_letters;
 #[cfg(feature = "failpoints")]
@@ -15,6 +17,7 @@ mod history;
 mod kill;
 mod openapi;
 mod orders;
+mod pairings;
 mod serve;
 mod submit;
 mod support;

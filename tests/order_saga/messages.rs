@@ -90,9 +90,32 @@ fn every_message_has_the_name_and_the_json_that_are_stored_and_sent() {
 }
 
 #[test]
-fn given_money_as_a_number_when_read_then_it_is_taken() {
-    let read: ProcessPayment = serde_json::from_value(json!({"orderId": ORDER, "amount": 99.8})).unwrap();
-    assert_eq!(read.amount, money("99.80"));
+fn given_money_in_any_spelling_when_it_is_read_then_it_is_exact() {
+    for (written, amount) in [
+        (r#""19.90""#, "19.90"),
+        ("19.90", "19.90"),
+        ("1e2", "100"),
+        ("7", "7"),
+        ("0.07", "0.07"),
+        ("9999999999.99", "9999999999.99"),
+        ("4503599627370.49", "4503599627370.49"),
+    ] {
+        let json = format!(r#"{{"orderId":"{ORDER}","amount":{written}}}"#);
+        assert_eq!(serde_json::from_str::<ProcessPayment>(&json).unwrap().amount, money(amount), "{written}");
+    }
+}
+
+#[test]
+fn given_a_message_as_dotnet_may_write_it_when_it_is_read_leniently_then_it_is_the_same() {
+    let json = format!(
+        r#"{{"OrderId":"{ORDER}","UserId":"ann","Items":[{{"ProductId":"tea","Quantity":2,"Price":49.90}}],
+            "Total":99.80,"Fingerprint":"f"}}"#
+    );
+    let order: OrderSubmitted = saga_core::Body::from_json(json).unwrap().read_leniently().unwrap();
+    let (order_id, user_id, total) = (id(7), "ann".to_owned(), money("99.80"));
+    let expected =
+        OrderSubmitted { order_id, user_id, items: vec![item("tea", 2, "49.90")], total, fingerprint: "f".to_owned() };
+    assert_eq!(order, expected);
 }
 
 #[test]
