@@ -6,6 +6,8 @@ mod faults;
 mod fixture;
 mod hosts;
 mod migrations;
+mod plans;
+mod role;
 
 use self::fixture::Database;
 
