@@ -8,6 +8,7 @@ mod hosts;
 mod migrations;
 mod plans;
 mod role;
+mod secrets;
 
 use self::fixture::Database;
 
