@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use saga_core::{Bus, RabbitMqBus, RabbitMqBuildError};
+use saga_core::{Bus, RabbitMqBuildError, RabbitMqBus};
 
 const URL: &str = "amqp://ann:s3cr3t@localhost/shop";
 

@@ -2,8 +2,8 @@
 
 use amqprs::callbacks::{DefaultChannelCallback, DefaultConnectionCallback};
 use amqprs::channel::{
-    BasicAckArguments, BasicGetArguments, BasicPublishArguments, Channel, ExchangeDeclareArguments,
-    QueueBindArguments, QueueDeclareArguments, QueueDeleteArguments,
+    BasicAckArguments, BasicGetArguments, BasicPublishArguments, Channel, ExchangeDeclareArguments, QueueBindArguments,
+    QueueDeclareArguments, QueueDeleteArguments,
 };
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::{BasicProperties, FieldTable, FieldValue};
@@ -70,8 +70,7 @@ impl Foreign {
     pub async fn take(&self, queue: &str) -> (BasicProperties, Vec<u8>) {
         let until = Instant::now() + PATIENCE;
         loop {
-            if let Some((got, properties, body)) =
-                self.channel.basic_get(BasicGetArguments::new(queue)).await.unwrap()
+            if let Some((got, properties, body)) = self.channel.basic_get(BasicGetArguments::new(queue)).await.unwrap()
             {
                 self.channel.basic_ack(BasicAckArguments::new(got.delivery_tag(), false)).await.unwrap();
                 return (properties, body);
