@@ -5,7 +5,7 @@ use std::time::Duration;
 use saga_core::{Bus, RabbitMqBus};
 use test_servers::{Proxy, Rabbit, RabbitOptions, Way};
 
-use super::house::{House, counted, endpoint, eventually, quick};
+use super::house::{House, counted, endpoint, eventually};
 
 /// A bus behind a proxy, that has sent and received over it.
 async fn behind(proxy: &Proxy, url: &str) -> House {
@@ -112,7 +112,7 @@ async fn given_a_wrong_password_when_started_then_health_says_what_it_may_be_and
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_tls_when_the_ca_is_known_then_it_connects_and_when_it_is_another_then_not() {
-    let rabbit = Rabbit::start_with(&RabbitOptions { tls: true });
+    let rabbit = Rabbit::start_with(&RabbitOptions { tls: true, ..RabbitOptions::default() });
     let with =
         |ca: &std::path::Path| RabbitMqBus::builder(rabbit.amqps_url()).ca_file(ca).heartbeat(Duration::from_secs(4));
     let mut house = House::start(with(rabbit.ca_path()), &[endpoint("inbox")]).await;

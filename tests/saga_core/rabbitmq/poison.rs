@@ -1,6 +1,6 @@
 //! A message that breaks every connection over which it is delivered.
 
-use saga_core::{Bus, QueueType};
+use saga_core::QueueType;
 use test_servers::Rabbit;
 
 use super::foreign::Foreign;
