@@ -26,6 +26,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How often the broker may close a connection over one message, sent alone, before that message is given up.
 const STRIKES: u8 = 3;
+/// What a negative confirm says, which is little.
+const REFUSED: &str = "the broker refused it: a queue that it goes to is full, or failed just now";
 /// The pause before a skipped message that the broker did not take is published again.
 const SKIP_PAUSE: Duration = Duration::from_secs(1);
 
@@ -236,7 +238,7 @@ impl Ledger {
         book.suspects = book.suspects.saturating_sub(settled.len());
         for Pending { waiting, returned, .. } in settled.into_values() {
             let (outcome, label) = match (taken, returned) {
-                (false, _) => (Err(SendError::Unavailable("the broker refused it: a queue is full".into())), "refused"),
+                (false, _) => (Err(SendError::Unavailable(REFUSED.to_owned())), "refused"),
                 (true, Some(why)) => (Err(SendError::Unroutable(no_place(&waiting.parcel, &why))), "returned"),
                 (true, None) => (Ok(()), "taken"),
             };
