@@ -1,7 +1,11 @@
 //! Tests of the PostgreSQL store, against real servers.
 
 mod cancelled;
+mod commits;
+mod faults;
 mod fixture;
+mod hosts;
+mod migrations;
 
 use self::fixture::Database;
 

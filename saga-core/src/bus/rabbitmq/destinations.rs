@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
+
 use super::connection::{Cause, Connected, Loss, Opened};
 use super::topology::{self, Plan};
 use crate::bus::SendError;
@@ -77,8 +79,9 @@ impl Destinations {
 
     /// Declares all endpoints, so that no message is without a place. One that is there with other arguments is there:
     /// messages can be sent to it, and its consumer says what is wrong.
-    pub(super) async fn declare_all(&mut self, connection: &mut Connected) -> Result<(), Loss> {
+    pub(super) async fn declare_all(&mut self, connection: &mut Connected, alone: &Mutex<()>) -> Result<(), Loss> {
         for plan in self.plans.clone().iter() {
+            let _alone = alone.lock().await;
             let channel = self.channel(connection).await?;
             if let Err(loss) = plan.declare(channel).await {
                 self.channel_lost(connection, loss)?;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use amqprs::channel::{BasicAckArguments, BasicConsumeArguments, BasicQosArguments, ConsumerMessage};
+use amqprs::channel::{
+    BasicAckArguments, BasicCancelArguments, BasicConsumeArguments, BasicQosArguments, ConsumerMessage,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +47,7 @@ impl Line {
     pub(super) async fn run(self, index: usize, mut channel: Opened, told: mpsc::UnboundedSender<usize>) -> End {
         let Some(plan) = self.plans.get(index) else { return End::Declared };
         let declared = {
-            let _one_at_a_time = self.shared.declaring.lock().await;
+            let _alone = self.shared.declaring.lock().await;
             plan.declare(&mut channel).await
         };
         if let Err(loss) = declared {
@@ -67,13 +69,13 @@ impl Line {
         let teller = Arc::new(Notify::new());
         let life = Life { receipts: &self.shared.receipts, epoch: self.shared.receipts.begin(index, teller.clone()) };
         let prefetch = if careful_until.is_some() { 1 } else { plan.prefetch };
-        let messages = match consume(&mut channel, &plan.name, prefetch).await {
-            Ok(messages) => messages,
+        let (consumer, messages) = match consume(&mut channel, &plan.name, prefetch).await {
+            Ok(consuming) => consuming,
             Err(loss) => return End::Lost(loss),
         };
         self.decoders.spawn(self.clone().hand_over(index, life.epoch, messages));
         tell();
-        let end = self.acknowledge(&mut channel, &life, &teller, careful_until).await;
+        let end = self.acknowledge(&mut channel, &life, &consumer, &teller, careful_until).await;
         drop(life);
         if !matches!(end, End::Lost(_)) || channel.channel.is_open() {
             channel.close().await;
@@ -105,6 +107,7 @@ impl Line {
         &self,
         channel: &mut Opened,
         life: &Life<'_>,
+        consumer: &str,
         teller: &Notify,
         careful_until: Option<Instant>,
     ) -> End {
@@ -123,7 +126,7 @@ impl Line {
                 }
                 () = &mut careful => return End::Careful,
                 () = self.stop.cancelled() => {
-                    let told = tell_broker(channel, life).await;
+                    let told = farewell(channel, life, consumer).await;
                     return told.map_or_else(End::Lost, |()| End::Declared);
                 }
             }
@@ -177,7 +180,7 @@ async fn consume(
     channel: &mut Opened,
     queue: &str,
     prefetch: u16,
-) -> Result<mpsc::UnboundedReceiver<ConsumerMessage>, Loss> {
+) -> Result<(String, mpsc::UnboundedReceiver<ConsumerMessage>), Loss> {
     let what = format!("limiting what queue {queue} delivers");
     let qos = channel.channel.basic_qos(BasicQosArguments::new(0, prefetch, false));
     let limited = channel.watch.call(&what, CALL_LIMIT, qos).await;
@@ -185,7 +188,18 @@ async fn consume(
     let what = format!("consuming queue {queue}");
     let consume = channel.channel.basic_consume_rx(BasicConsumeArguments::new(queue, ""));
     let consuming = channel.watch.call(&what, CALL_LIMIT, consume).await;
-    consuming.map(|(_, messages)| messages).map_err(|error| channel.loss(&what, &error))
+    consuming.map_err(|error| channel.loss(&what, &error))
+}
+
+/// Takes no more and tells the broker of what is acknowledged. A quorum queue is told of a few acknowledgements at a time,
+/// and a channel that ends forgets the rest; who asks it for answers meanwhile lets it get on with them.
+async fn farewell(channel: &mut Opened, life: &Life<'_>, consumer: &str) -> Result<(), Loss> {
+    tell_broker(channel, life).await?;
+    let what = "taking no more";
+    let cancel = channel.channel.basic_cancel(BasicCancelArguments::new(consumer));
+    let cancelled = channel.watch.call(what, CALL_LIMIT, cancel).await;
+    cancelled.map_err(|error| channel.loss(what, &error))?;
+    tell_broker(channel, life).await
 }
 
 async fn tell_broker(channel: &mut Opened, life: &Life<'_>) -> Result<(), Loss> {

@@ -1,10 +1,15 @@
 //! How the bus is, for whoever asks.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::connection::{Cause, Loss};
+
+/// How long a start waits for a broker that is there and does not let the bus in yet.
+const FIRST_OUTCOME: Duration = Duration::from_secs(30);
 
 /// One of the two connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +98,19 @@ impl Health {
         (!trouble.is_empty()).then(|| trouble.join("; "))
     }
 
-    /// Waits until both connections have worked or failed once. What waiting does not mend is an error.
+    /// Waits until both connections have worked, or the broker is away. What waiting does not mend is an error.
     pub(super) async fn first_outcome(&self) -> Result<(), String> {
         let mut state = self.0.subscribe();
-        let tried = |it: &Connection| !matches!(it, Connection::New);
-        // The sender is this, so it is there.
-        let Ok(state) = state.wait_for(|it| tried(&it.publishing) && tried(&it.consuming)).await else { return Ok(()) };
+        let is_known = |it: &Connection| match it {
+            Connection::New => false,
+            Connection::Up => true,
+            // A broker that is there and busy may yet let us in.
+            Connection::Down(loss) => loss.cause != Cause::Refused,
+        };
+        let both = state.wait_for(|it| is_known(&it.publishing) && is_known(&it.consuming));
+        // Whatever it says after that, the connections go on.
+        let _ = timeout(FIRST_OUTCOME, both).await;
+        let state = self.0.borrow();
         let down = [&state.publishing, &state.consuming].into_iter().filter_map(|it| match it {
             Connection::Down(loss) => Some(loss),
             Connection::New | Connection::Up => None,

@@ -61,7 +61,7 @@ impl Session for Publisher {
 async fn run(shared: Arc<Shared>, plans: Arc<[Plan]>, stop: CancellationToken, watch: Arc<Watch>) -> Result<(), Loss> {
     let mut connection = Connected::open(&shared.settings, Side::Publishing.name(), watch).await?;
     let mut destinations = Destinations::new(plans);
-    destinations.declare_all(&mut connection).await?;
+    destinations.declare_all(&mut connection, &shared.declaring).await?;
     let mut channel = connection.channel().await?;
     let what = "asking for publisher confirms";
     let call = channel.watch.call(what, CALL_LIMIT, channel.channel.confirm_select(ConfirmSelectArguments::default()));
