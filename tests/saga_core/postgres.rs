@@ -6,6 +6,9 @@ mod faults;
 mod fixture;
 mod hosts;
 mod migrations;
+mod plans;
+mod role;
+mod secrets;
 
 use self::fixture::Database;
 

@@ -168,6 +168,8 @@ async fn given_transactions_that_lock_each_other_out_when_the_server_ends_one_th
     store.commit(commit(|it| it.instances = vec![instance(1, 0), instance(2, 0)])).await.unwrap();
     let lock = "UPDATE saga_instances SET fault = NULL WHERE id = $1";
     let mut beside = database.connect().await;
+    // The other does not look for deadlocks, so that it is the commit that is ended.
+    sqlx::query("SET deadlock_timeout = '1h'").execute(&mut beside).await.unwrap();
     let mut other = beside.begin().await.unwrap();
     sqlx::query(lock).bind(id(2)).execute(&mut *other).await.unwrap();
     // It has the first and waits for the second; then the other wants the first.
@@ -184,10 +186,11 @@ async fn given_transactions_that_lock_each_other_out_when_the_server_ends_one_th
         waiting.then_some(())
     })
     .await;
-    let won = sqlx::query(lock).bind(id(1)).execute(&mut *other).await;
-    let outcome =
-        if won.is_ok() { committing.await.unwrap().map(drop) } else { Err(StoreError::Conflict(String::new())) };
-    assert!(matches!(&outcome, Err(StoreError::Conflict(_))), "{outcome:?}");
+    sqlx::query(lock).bind(id(1)).execute(&mut *other).await.unwrap();
+    let ended = committing.await.unwrap();
+    // On a slow machine it may look too early, and give up the wait instead.
+    let says = |text: &str| text.contains("40P01") || text.contains("55P03");
+    assert!(matches!(&ended, Err(StoreError::Conflict(text)) if says(text)), "{ended:?}");
     other.rollback().await.unwrap();
 }
 
@@ -270,7 +273,7 @@ async fn given_all_connections_in_use_when_more_is_asked_then_the_wait_is_bounde
     let started = Instant::now();
     for outcome in stuck.join_all().await {
         let text = outcome.unwrap_err().to_string();
-        assert!(text.contains("55P03") || text.contains("all connections are busy"), "{text}");
+        assert!(text.contains("55P03") || text.contains("all 2 connections are busy"), "{text}");
     }
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     other.rollback().await.unwrap();
@@ -283,8 +286,8 @@ async fn given_a_server_that_is_away_when_the_store_is_asked_then_it_says_so_in_
     let database = Database::on(&server);
     let store = database.host().await;
     store.commit(commit(|it| it.inbox = vec![inbox(1)])).await.unwrap();
-    let stopped = server.clone();
-    tokio::task::spawn_blocking(move || stopped.stop_immediate()).await.unwrap();
+    let away = server.clone();
+    tokio::task::spawn_blocking(move || away.stop_immediate()).await.unwrap();
     let started = Instant::now();
     for refused in [
         store.ping().await,
@@ -292,10 +295,11 @@ async fn given_a_server_that_is_away_when_the_store_is_asked_then_it_says_so_in_
         store.outbox(0, 10).await.map(drop),
         store.migrate(&migrator()).await,
     ] {
-        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        assert!(matches!(&refused, Err(StoreError::Unavailable(text)) if text.contains("127.0.0.1")), "{refused:?}");
     }
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
-    tokio::task::spawn_blocking(move || server.start_again()).await.unwrap();
+    let back = server.clone();
+    tokio::task::spawn_blocking(move || back.start_again()).await.unwrap();
     eventually("the store to be back", async || store.ping().await.ok()).await;
     commit_patiently(&store, &commit(|it| it.inbox = vec![inbox(2)])).await.unwrap();
     assert!(is_handled(&store, 2).await);

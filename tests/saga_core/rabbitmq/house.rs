@@ -110,6 +110,32 @@ impl House {
         assert!(failed.is_empty(), "{failed:?}");
     }
 
+    /// Takes confirms until all of `0..count` have arrived that are not in `confirmed`.
+    pub async fn all_rest_confirmed(&mut self, mut confirmed: BTreeSet<OutboxId>, count: OutboxId) {
+        while i64::try_from(confirmed.len()).unwrap() < count {
+            let Confirm { id, result } = self.confirm().await;
+            assert_eq!(result, Ok(()));
+            assert!(confirmed.insert(id), "{id} is confirmed twice");
+        }
+    }
+
+    /// Sends a number to the inbox until its queue is there again, and takes it out.
+    pub async fn unavailable_until_there(&mut self, number: OutboxId) -> Delivery {
+        loop {
+            self.send_numbers(number..number + 1).await;
+            match self.confirm().await.result {
+                // It may have arrived in the queue that was about to be deleted.
+                Ok(()) => match timeout(Duration::from_secs(1), self.endpoints[0].recv()).await {
+                    Ok(Some(delivery)) => return delivery,
+                    Ok(None) => panic!("the endpoint has ended"),
+                    Err(_) => {}
+                },
+                Err(SendError::Unroutable(_)) => tokio::time::sleep(LOOK).await,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+
     pub async fn delivery(&mut self) -> Delivery {
         next(&mut self.endpoints[0], "a delivery").await
     }

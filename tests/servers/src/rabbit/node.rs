@@ -28,6 +28,9 @@ const GREETING_LIMIT: Duration = Duration::from_secs(5);
 /// So many seconds an evaluated expression may take.
 const EVAL_LIMIT: &str = "60";
 
+/// So long the broker may refuse erl_call because the last one of its name has not left yet.
+const EVAL_ENTRY_LIMIT: Duration = Duration::from_secs(10);
+
 /// Another process may take a port between its choice and its use; it will not happen so often.
 const START_TRIES: usize = 3;
 
@@ -254,24 +257,30 @@ impl Node {
 
     /// Evaluates Erlang expressions in the broker.
     pub(super) fn eval(&self, expressions: &str) -> String {
-        let node = format!("127.0.0.1:{}", self.ports.nodes);
-        let mut command = Command::new(programs::erlang("erl_call"));
-        command.env_clear().envs(self.environment());
-        command.args(["-r", "-timeout", EVAL_LIMIT, "-address", &node, "-e"]);
         let _alone = self.evaluating.lock().unwrap_or_else(PoisonError::into_inner);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let output = child.and_then(|mut child| {
-            if let Some(mut input) = child.stdin.take() {
-                // A form ends with a dot and the end of its line.
-                input.write_all(format!("{}\n", expressions.trim_end()).as_bytes())?;
-            }
-            child.wait_with_output()
+        let output = until(EVAL_ENTRY_LIMIT, "the broker to let erl_call in", || {
+            let output = self.erl_call(expressions);
+            let refused = |it: &Output| String::from_utf8_lossy(&it.stderr).contains("failed to connect to node");
+            (!output.as_ref().is_ok_and(refused)).then_some(output)
         });
         let answer = checked(output, "erl_call");
         match answer.strip_prefix("{ok, ").and_then(|rest| rest.strip_suffix('}')) {
             Some(value) => value.to_owned(),
             None => panic!("{expressions}: {answer}"),
         }
+    }
+
+    fn erl_call(&self, expressions: &str) -> std::io::Result<Output> {
+        let node = format!("127.0.0.1:{}", self.ports.nodes);
+        let mut command = Command::new(programs::erlang("erl_call"));
+        command.env_clear().envs(self.environment());
+        command.args(["-r", "-timeout", EVAL_LIMIT, "-address", &node, "-e"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            // A form ends with a dot and the end of its line. One that is refused reads none.
+            let _ = input.write_all(format!("{}\n", expressions.trim_end()).as_bytes());
+        }
+        child.wait_with_output()
     }
 }
 
