@@ -33,6 +33,20 @@ async fn told_of(store: &PostgresStore, change: Change) {
     tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("never told of {change:?}"));
 }
 
+/// Waits until the store has said that both have changed, in whatever order.
+async fn told_of_both(store: &PostgresStore) {
+    let told = async {
+        let (mut outbox, mut timers) = (false, false);
+        while !(outbox && timers) {
+            match store.changed().await {
+                Change::Outbox => outbox = true,
+                Change::Timers => timers = true,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("not told of both");
+}
+
 /// Takes over whatever there is, as the relay does, until nothing has been there for as long as nobody tells of more.
 async fn take_until(store: &PostgresStore, wanted: &[OutboxId]) {
     let mut taken = BTreeSet::new();
@@ -236,8 +250,7 @@ async fn given_work_for_others_when_it_is_committed_then_they_are_told_once_and_
     let (host, relay) = (database.host().await, database.host().await);
     let mut listener = PgListener::connect(&database.url).await.unwrap();
     listener.listen("saga_changed").await.unwrap();
-    told_of(&relay, Change::Outbox).await;
-    told_of(&relay, Change::Timers).await;
+    told_of_both(&relay).await;
 
     let both =
         commit(|it| (it.outbox, it.timers) = (vec![outbox(1), outbox(2)], vec![timer(1, at(0)), timer(2, at(0))]));
@@ -254,8 +267,7 @@ async fn given_work_for_others_when_it_is_committed_then_they_are_told_once_and_
     assert_eq!(told, ["outbox,timers", "timers", "outbox"]);
     assert!(listener.next_buffered().is_none());
 
-    told_of(&relay, Change::Outbox).await;
-    told_of(&relay, Change::Timers).await;
+    told_of_both(&relay).await;
     let taken = relay.take_over(10).await.unwrap().rows;
     let messages: Vec<_> = taken.iter().map(|(_, row)| row.envelope.message_id).collect();
     assert_eq!(messages, [id(1), id(2), id(7)]);
@@ -266,8 +278,7 @@ async fn given_a_connection_that_was_lost_when_it_is_made_again_then_all_may_hav
     let database = Database::new();
     let host = database.host().await;
     let mut beside = database.connect().await;
-    told_of(&host, Change::Outbox).await;
-    told_of(&host, Change::Timers).await;
+    told_of_both(&host).await;
     // What listens is idle between two heartbeats, and its last words were one or the other.
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()
         AND pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE '%saga_hosts%')";
