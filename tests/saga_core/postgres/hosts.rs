@@ -284,8 +284,7 @@ async fn given_a_connection_that_was_lost_when_it_is_made_again_then_all_may_hav
         AND pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE '%saga_hosts%')";
     let killed: i64 = sqlx::query_scalar(kill).fetch_one(&mut beside).await.unwrap();
     assert!(killed > 0);
-    told_of(&host, Change::Timers).await;
-    told_of(&host, Change::Outbox).await;
+    told_of_both(&host).await;
 }
 
 #[tokio::test]
