@@ -1,6 +1,6 @@
 //! Several hosts on one database.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,15 +33,18 @@ async fn told_of(store: &PostgresStore, change: Change) {
     tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("never told of {change:?}"));
 }
 
-/// Waits until the store has said that anything may have changed, as it does when it begins to listen.
-async fn told_of_everything(store: &PostgresStore) {
-    let mut told = HashSet::new();
-    let telling = async {
-        while told.len() < 2 {
-            told.insert(store.changed().await);
+/// Waits until the store has said that both have changed, in whatever order.
+async fn told_of_both(store: &PostgresStore) {
+    let told = async {
+        let (mut outbox, mut timers) = (false, false);
+        while !(outbox && timers) {
+            match store.changed().await {
+                Change::Outbox => outbox = true,
+                Change::Timers => timers = true,
+            }
         }
     };
-    tokio::time::timeout(PATIENCE, telling).await.unwrap_or_else(|_| panic!("never told of everything"));
+    tokio::time::timeout(PATIENCE, told).await.expect("not told of both");
 }
 
 /// Takes over whatever there is, as the relay does, until nothing has been there for as long as nobody tells of more.
@@ -150,7 +153,7 @@ async fn given_a_host_that_is_closed_when_it_leaves_rows_then_another_has_them_a
     let database = Database::new();
     let (leaving, other) = (database.host().await, database.host().await);
     let left = leaving.commit(sending(0..3)).await.unwrap();
-    told_of_everything(&other).await;
+    told_of_both(&other).await;
     assert_eq!(other.take_over(10).await.unwrap().rows, []);
     leaving.close().await;
     let closed = Instant::now();
@@ -246,7 +249,7 @@ async fn given_work_for_others_when_it_is_committed_then_they_are_told_once_and_
     let (host, relay) = (database.host().await, database.host().await);
     let mut listener = PgListener::connect(&database.url).await.unwrap();
     listener.listen("saga_changed").await.unwrap();
-    told_of_everything(&relay).await;
+    told_of_both(&relay).await;
 
     let both =
         commit(|it| (it.outbox, it.timers) = (vec![outbox(1), outbox(2)], vec![timer(1, at(0)), timer(2, at(0))]));
@@ -263,7 +266,7 @@ async fn given_work_for_others_when_it_is_committed_then_they_are_told_once_and_
     assert_eq!(told, ["outbox,timers", "timers", "outbox"]);
     assert!(listener.next_buffered().is_none());
 
-    told_of_everything(&relay).await;
+    told_of_both(&relay).await;
     let taken = relay.take_over(10).await.unwrap().rows;
     let messages: Vec<_> = taken.iter().map(|(_, row)| row.envelope.message_id).collect();
     assert_eq!(messages, [id(1), id(2), id(7)]);
@@ -274,13 +277,13 @@ async fn given_a_connection_that_was_lost_when_it_is_made_again_then_all_may_hav
     let database = Database::new();
     let host = database.host().await;
     let mut beside = database.connect().await;
-    told_of_everything(&host).await;
+    told_of_both(&host).await;
     // What listens is idle between two heartbeats, and its last words were one or the other.
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()
         AND pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE '%saga_hosts%')";
     let killed: i64 = sqlx::query_scalar(kill).fetch_one(&mut beside).await.unwrap();
     assert!(killed > 0);
-    told_of_everything(&host).await;
+    told_of_both(&host).await;
 }
 
 #[tokio::test]
@@ -288,7 +291,7 @@ async fn given_a_timer_that_nobody_fires_when_it_is_overdue_then_every_host_is_t
     let database = Database::new();
     let (host, other) = (database.host().await, database.host().await);
     for store in [&host, &other] {
-        told_of_everything(store).await;
+        told_of_both(store).await;
     }
     host.commit(commit(|it| it.timers = vec![timer(1, Utc::now())])).await.unwrap();
     for store in [&host, &other] {

@@ -12,7 +12,7 @@ async fn given_a_broker_that_stops_dies_or_throws_everybody_out_when_it_is_back_
     let rabbit = Rabbit::start();
     let mut house = House::with_inbox(&rabbit.vhost()).await;
     let mut next = 0;
-    let close_all: fn(&Rabbit) = |rabbit| drop(rabbit.ctl(&["close_all_connections", "maintenance"]));
+    let close_all: fn(&Rabbit) = |rabbit| drop(rabbit.ctl(&["close_all_connections", "--global", "maintenance"]));
     let ends: [fn(&Rabbit); 3] = [Rabbit::stop, Rabbit::kill9, close_all];
     for (round, end) in ends.into_iter().enumerate() {
         let numbers = next..next + 1_000;

@@ -26,6 +26,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How often the broker may close a connection over one message, sent alone, before that message is given up.
 const STRIKES: u8 = 3;
+/// What a negative confirm says, which is little.
+const REFUSED: &str = "the broker refused it: a queue that it goes to is full, or failed just now";
 /// The pause before a skipped message that the broker did not take is published again.
 const SKIP_PAUSE: Duration = Duration::from_secs(1);
 
@@ -34,8 +36,34 @@ const SKIP_PAUSE: Duration = Duration::from_secs(1);
 pub(super) enum Parcel {
     /// A row of the outbox.
     Row(OutboxId, OutboxRow),
+    /// A row whose queue is not there: it goes to the exchange of that name, if that is.
+    Rerouted(OutboxId, OutboxRow),
     /// A delivery that moves to a `_skipped` queue.
     Skipped(Arc<Skipped>),
+}
+
+impl Parcel {
+    /// The row, and its number; `None`: it is none.
+    fn into_row(self) -> Option<(OutboxId, OutboxRow)> {
+        match self {
+            Self::Row(id, row) | Self::Rerouted(id, row) => Some((id, row)),
+            Self::Skipped(_) => None,
+        }
+    }
+
+    /// Where it goes when its queue is not there. MassTransit's addresses name exchanges, and a receive endpoint's has its
+    /// queue's name; but a service may ask for its faults at an exchange that has no such queue. The temporary address of a
+    /// requester always has one, and if not, the requester is gone.
+    fn rerouted(self) -> Result<Self, Self> {
+        match self {
+            Self::Row(id, row) if !is_temporary(&row) => Ok(Self::Rerouted(id, row)),
+            other => Err(other),
+        }
+    }
+}
+
+fn is_temporary(row: &OutboxRow) -> bool {
+    row.envelope.destination_address.as_deref().is_some_and(|it| it.contains("temporary=true"))
 }
 
 /// All that is to be published.
@@ -137,11 +165,10 @@ impl Ledger {
         }
         for (_, Pending { mut waiting, .. }) in pending.into_iter().rev() {
             waiting.strikes += u8::from(refused && alone);
-            if waiting.strikes >= STRIKES
-                && let Parcel::Row(id, _) = waiting.parcel
-            {
+            if waiting.strikes >= STRIKES && !matches!(waiting.parcel, Parcel::Skipped(_)) {
                 book.suspects = book.suspects.saturating_sub(1);
-                self.confirm(id, Err(SendError::Unroutable(format!("the broker does not bear it: {}", loss.why))));
+                let why = SendError::Unroutable(format!("the broker does not bear it: {}", loss.why));
+                self.outcome(&mut book, waiting.parcel, Err(why));
             } else {
                 book.waiting.push_front(waiting);
             }
@@ -234,14 +261,23 @@ impl Ledger {
         let since = (!book.pending.is_empty()).then(Instant::now);
         (book.silent_since, book.silent_here) = (since, since);
         book.suspects = book.suspects.saturating_sub(settled.len());
-        for Pending { waiting, returned, .. } in settled.into_values() {
-            let (outcome, label) = match (taken, returned) {
-                (false, _) => (Err(SendError::Unavailable("the broker refused it: a queue is full".into())), "refused"),
-                (true, Some(why)) => (Err(SendError::Unroutable(no_place(&waiting.parcel, &why))), "returned"),
-                (true, None) => (Ok(()), "taken"),
+        for Pending { waiting: Waiting { parcel, strikes }, returned, .. } in settled.into_values() {
+            let (parcel, outcome, label) = match (taken, returned) {
+                (false, _) => (parcel, Err(SendError::Unavailable(REFUSED.to_owned())), "refused"),
+                (true, Some(why)) => match parcel.rerouted() {
+                    Ok(parcel) => {
+                        book.waiting.push_back(Waiting { parcel, strikes });
+                        continue;
+                    }
+                    Err(parcel) => {
+                        let why = SendError::Unroutable(no_place(&parcel, &why));
+                        (parcel, Err(why), "returned")
+                    }
+                },
+                (true, None) => (parcel, Ok(()), "taken"),
             };
             metrics::counter!("saga_bus_confirms_total", "result" => label).increment(1);
-            self.outcome(&mut book, waiting.parcel, outcome);
+            self.outcome(&mut book, parcel, outcome);
         }
     }
 
@@ -285,14 +321,14 @@ impl Ledger {
     }
 
     fn give_back(&self, parcel: Parcel) {
-        if let Parcel::Row(id, _) = parcel {
+        if let Some((id, _)) = parcel.into_row() {
             self.confirm(id, Err(SendError::Unavailable("the bus is closed".to_owned())));
         }
     }
 
     fn outcome(&self, book: &mut Book, parcel: Parcel, outcome: Result<(), SendError>) {
         match (parcel, outcome) {
-            (Parcel::Row(id, _), outcome) => self.confirm(id, outcome),
+            (Parcel::Row(id, _) | Parcel::Rerouted(id, _), outcome) => self.confirm(id, outcome),
             (Parcel::Skipped(skipped), Ok(())) => self.receipts.acknowledge(&[skipped.receipt]),
             (parcel @ Parcel::Skipped(_), Err(_)) => book.later.push_back((Instant::now() + SKIP_PAUSE, parcel)),
         }
@@ -314,10 +350,14 @@ fn is_long(since: Option<Instant>, limit: Duration) -> bool {
     since.is_some_and(|since| since.elapsed() >= limit)
 }
 
-fn no_place(parcel: &Parcel, why: &str) -> String {
+/// Why a message that came back can not be delivered.
+pub(super) fn no_place(parcel: &Parcel, why: &str) -> String {
     match parcel {
         Parcel::Row(_, OutboxRow { destination: Some(name), .. }) => {
             format!("there is no queue for {name} at the broker: {why}")
+        }
+        Parcel::Rerouted(_, OutboxRow { destination: Some(name), .. }) => {
+            format!("there is no queue for {name} at the broker, nor an exchange that passes on to one: {why}")
         }
         _ => why.to_owned(),
     }
