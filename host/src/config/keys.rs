@@ -124,7 +124,8 @@ static KEYS: [Key; 30] = [
         Ok(())
     }),
     key("bus.delivery_limit", "a whole number from 1 to 90", Shown::Whole, |c, v| {
-        c.rabbitmq.delivery_limit = number(v).filter(|limit| (1..=DELIVERIES_MAX).contains(limit)).ok_or(Refused::Unexpected)?;
+        c.rabbitmq.delivery_limit =
+            number(v).filter(|limit| (1..=DELIVERIES_MAX).contains(limit)).ok_or(Refused::Unexpected)?;
         Ok(())
     }),
     key("retention.inbox", KEPT, Shown::Whole, |c, v| {

@@ -1,6 +1,7 @@
 //! The PostgreSQL store: one database, any number of hosts.
 
 mod apply;
+mod connections;
 mod domain;
 mod encode;
 mod error;
@@ -189,7 +190,7 @@ impl PostgresStore {
             return Err(closed());
         }
         let what = format!("the database {} does not answer", core.database.place());
-        core.database.fetch(&core.database.readers, &what, sqlx::query("SELECT")).await.map(drop)
+        core.database.look(&what, sqlx::query("SELECT")).await.map(drop)
     }
 
     /// Connections for the application's own queries. They can not write; what a commit wrote is seen as soon as it
@@ -213,8 +214,7 @@ impl PostgresStore {
         if let Some(watch) = self.0.watch.lock().await.take() {
             in_time("the lease has not ended", watch).await;
         }
-        in_time("connections of the flow have not been closed", core.database.flow.close()).await;
-        in_time("connections that were lent for reading have not come back", core.database.readers.close()).await;
+        in_time("connections have not come back", core.database.close()).await;
     }
 }
 

@@ -27,7 +27,7 @@ fn left_to_others(commit: &Commit) -> Arc<Commit> {
     })
 }
 
-/// Waits until the store says that this has changed.
+/// Waits until the store says that this has changed; what else it says meanwhile is forgotten.
 async fn told_of(store: &PostgresStore, change: Change) {
     let told = async { while store.changed().await != change {} };
     tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("never told of {change:?}"));
@@ -153,8 +153,7 @@ async fn given_a_host_that_is_closed_when_it_leaves_rows_then_another_has_them_a
     let database = Database::new();
     let (leaving, other) = (database.host().await, database.host().await);
     let left = leaving.commit(sending(0..3)).await.unwrap();
-    // Both are told that something may have changed when they begin to listen.
-    told_of(&other, Change::Outbox).await;
+    told_of_both(&other).await;
     assert_eq!(other.take_over(10).await.unwrap().rows, []);
     leaving.close().await;
     let closed = Instant::now();
@@ -292,7 +291,7 @@ async fn given_a_timer_that_nobody_fires_when_it_is_overdue_then_every_host_is_t
     let database = Database::new();
     let (host, other) = (database.host().await, database.host().await);
     for store in [&host, &other] {
-        told_of(store, Change::Timers).await;
+        told_of_both(store).await;
     }
     host.commit(commit(|it| it.timers = vec![timer(1, Utc::now())])).await.unwrap();
     for store in [&host, &other] {

@@ -8,12 +8,15 @@ use uuid::Uuid;
 
 use super::domain::Writers;
 use super::encode::{DeadLetters, Inbox, Instances, Journal, Marks, Outbox, Timers, sorted};
-use super::error::{of_statement, of_writer};
+use super::error::{of_insert, of_statement, of_writer};
 use super::text::time;
 use super::watch;
 use crate::commit::{Commit, OutboxId};
 use crate::probe::{Point, Probes};
 use crate::store::StoreError;
+
+/// How many ids the outbox's sequence gives at once; the migration says so, too.
+const BLOCK: usize = 4_096;
 
 /// Writes the commit into the transaction that is open on the connection; `owner` is the host that sends its outbox
 /// rows, if it has any that does. Answers the ids of these rows, in their order.
@@ -90,50 +93,44 @@ async fn redrive(connection: &mut PgConnection, commit: &Commit) -> Result<(), S
 
 async fn handle(connection: &mut PgConnection, commit: &Commit) -> Result<(), StoreError> {
     let rows = Inbox::of(&commit.inbox);
-    // A conflict is seen by the number of rows, and leaves the transaction as it is and no trace in the server's log.
+    // Almost never is one of them there: who loads before it commits knows of all but those of this very moment. So the
+    // error is cheaper than the care that ON CONFLICT takes with each row.
     let insert = sqlx::query(
         "INSERT INTO saga_inbox (message_id, endpoint, handled_at)
-         SELECT message_id, endpoint, $3 FROM unnest($1::uuid[], $2::text[]) AS new (message_id, endpoint)
-         ON CONFLICT DO NOTHING",
+         SELECT message_id, endpoint, $3 FROM unnest($1::uuid[], $2::text[]) AS new (message_id, endpoint)",
     );
-    let insert = insert.bind(rows.messages).bind(rows.endpoints).bind(time(commit.at));
-    let (written, expected) =
-        (execute(connection, "the inbox can not be written", insert).await?, commit.inbox.len() as u64);
-    if written == expected {
-        return Ok(());
-    }
-    Err(StoreError::Conflict(format!("{} of {expected} messages were handled before", expected - written)))
+    let insert = insert.bind(rows.messages).bind(rows.endpoints).bind(time(commit.at)).execute(connection).await;
+    insert.map(drop).map_err(|error| of_insert("one of the messages was handled before", &error))
 }
 
 async fn move_instances(connection: &mut PgConnection, commit: &Commit) -> Result<(), StoreError> {
     let new = Instances::of(commit.instances.iter().filter(|row| row.expected == 0));
     let old = Instances::of(commit.instances.iter().filter(|row| row.expected != 0));
-    let mut moved = 0;
     if !new.ids.is_empty() {
         let insert = sqlx::query(
             "INSERT INTO saga_instances (id, saga, version, state, data, timers, created_at, updated_at)
              SELECT id, saga, version, state, data, timers, $7, $7
              FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[])
-               AS new (id, saga, version, state, data, timers)
-             ON CONFLICT DO NOTHING",
+               AS new (id, saga, version, state, data, timers)",
         );
         let insert = insert.bind(new.ids).bind(new.sagas).bind(new.versions).bind(new.states).bind(new.data);
-        let insert = insert.bind(new.timers).bind(time(commit.at));
-        moved += execute(connection, "an instance can not be written", insert).await?;
+        let insert = insert.bind(new.timers).bind(time(commit.at)).execute(&mut *connection).await;
+        insert.map_err(|error| of_insert("an instance that was to be new is there already", &error))?;
     }
-    if !old.ids.is_empty() {
-        let update = sqlx::query(
-            "UPDATE saga_instances AS old
-             SET version = new.version, state = new.state, data = new.data, timers = new.timers, updated_at = $8
-             FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
-               AS new (id, saga, expected, version, state, data, timers)
-             WHERE old.id = new.id AND old.saga = new.saga AND old.version = new.expected",
-        );
-        let update = update.bind(old.ids).bind(old.sagas).bind(old.expected).bind(old.versions).bind(old.states);
-        let update = update.bind(old.data).bind(old.timers).bind(time(commit.at));
-        moved += execute(connection, "an instance can not be written", update).await?;
+    let expected = old.ids.len() as u64;
+    if expected == 0 {
+        return Ok(());
     }
-    let expected = commit.instances.len() as u64;
+    let update = sqlx::query(
+        "UPDATE saga_instances AS old
+         SET version = new.version, state = new.state, data = new.data, timers = new.timers, updated_at = $8
+         FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+           AS new (id, saga, expected, version, state, data, timers)
+         WHERE old.id = new.id AND old.saga = new.saga AND old.version = new.expected",
+    );
+    let update = update.bind(old.ids).bind(old.sagas).bind(old.expected).bind(old.versions).bind(old.states);
+    let update = update.bind(old.data).bind(old.timers).bind(time(commit.at));
+    let moved = execute(connection, "an instance can not be written", update).await?;
     if moved == expected {
         return Ok(());
     }
@@ -165,6 +162,7 @@ async fn write_journal(connection: &mut PgConnection, commit: &Commit) -> Result
         return Ok(());
     }
     let rows = Journal::of(&commit.journal);
+    // An array is read in its order, so `seq` follows it.
     let insert = sqlx::query(
         "INSERT INTO saga_journal (instance_id, saga, version, endpoint, message_id, message_type, message,
            conversation_id, initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at)
@@ -172,10 +170,9 @@ async fn write_journal(connection: &mut PgConnection, commit: &Commit) -> Result
            conversation_id, initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at
          FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::uuid[],
            $9::uuid[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[],
-           $17::timestamptz[]) WITH ORDINALITY
+           $17::timestamptz[])
            AS new (instance_id, saga, version, endpoint, message_id, message_type, message, conversation_id,
-             initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at, position)
-         ORDER BY position",
+             initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at)",
     );
     let insert = insert.bind(rows.instances).bind(rows.sagas).bind(rows.versions).bind(rows.endpoints);
     let insert = insert.bind(rows.message_ids).bind(rows.message_types).bind(rows.messages).bind(rows.conversations);
@@ -226,26 +223,29 @@ async fn write_outbox(
     commit: &Commit,
     owner: Option<Uuid>,
 ) -> Result<Vec<OutboxId>, StoreError> {
-    if commit.outbox.is_empty() {
-        return Ok(Vec::new());
+    let mut ids = Vec::with_capacity(commit.outbox.len());
+    for block in commit.outbox.chunks(BLOCK) {
+        let rows = Outbox::of(block);
+        // The sequence counts blocks of ids, so that a row's id is said by its position, and not by the order in which
+        // rows are written or returned.
+        let insert = sqlx::query(
+            "WITH block AS MATERIALIZED (SELECT nextval('saga_outbox_id_seq') AS first)
+             INSERT INTO saga_outbox (id, owner, message_id, message_type, destination, envelope, created_at)
+             SELECT block.first + position - 1, $5, message_id, message_type, destination, envelope, $6
+             FROM block, unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+               AS new (message_id, message_type, destination, envelope, position)
+             RETURNING id",
+        );
+        let insert = insert.bind(rows.message_ids).bind(rows.message_types).bind(rows.destinations);
+        let insert = insert.bind(rows.envelopes).bind(owner).bind(time(commit.at));
+        let refused = |error: sqlx::Error| of_statement("the outbox can not be written", &error);
+        let written = insert.fetch_all(&mut *connection).await.map_err(refused)?;
+        for row in &written {
+            ids.push(row.try_get(0).map_err(refused)?);
+        }
     }
-    let rows = Outbox::of(&commit.outbox);
-    // Each id is given beside the row's position, so that the answer needs no promise on the order of RETURNING.
-    let insert = sqlx::query(
-        "WITH new AS MATERIALIZED (
-           SELECT nextval('saga_outbox_id_seq') AS id, message_id, message_type, destination, envelope, position
-           FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
-             AS new (message_id, message_type, destination, envelope, position)
-         ), written AS (
-           INSERT INTO saga_outbox (id, owner, message_id, message_type, destination, envelope, created_at)
-           SELECT id, $5, message_id, message_type, destination, envelope, $6 FROM new
-         )
-         SELECT id FROM new ORDER BY position",
-    );
-    let insert = insert.bind(rows.message_ids).bind(rows.message_types).bind(rows.destinations).bind(rows.envelopes);
-    let written = insert.bind(owner).bind(time(commit.at)).fetch_all(connection).await;
-    let refused = |error: sqlx::Error| of_statement("the outbox can not be written", &error);
-    written.map_err(refused)?.iter().map(|row| row.try_get(0).map_err(refused)).collect()
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 async fn bury(connection: &mut PgConnection, commit: &Commit) -> Result<(), StoreError> {

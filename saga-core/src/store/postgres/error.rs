@@ -13,6 +13,8 @@ mod state {
     const DEADLOCK_DETECTED: &str = "40P01";
     const LOCK_NOT_AVAILABLE: &str = "55P03";
 
+    pub(super) const UNIQUE_VIOLATION: &str = "23505";
+
     /// What the program expects in the database is not there yet.
     pub(super) const NOT_MIGRATED: [&str; 5] =
         [UNDEFINED_TABLE, UNDEFINED_COLUMN, UNDEFINED_FUNCTION, UNDEFINED_OBJECT, INVALID_SCHEMA];
@@ -57,6 +59,14 @@ pub(super) fn of_statement(what: impl Display, error: &sqlx::Error) -> StoreErro
         _ if state::CORRUPTED.contains(&code) => StoreError::Corrupt(text),
         state::CARDINALITY | state::DATA | state::CONSTRAINT | state::CHECK_OPTION => StoreError::Rejected(text),
         _ => StoreError::Unavailable(text),
+    }
+}
+
+/// The error of an INSERT whose keys nobody else may have; `what` says what it means that somebody has.
+pub(super) fn of_insert(what: &str, error: &sqlx::Error) -> StoreError {
+    match error.as_database_error().and_then(|it| it.code()) {
+        Some(code) if code == state::UNIQUE_VIOLATION => StoreError::Conflict(format!("{what}: {error}")),
+        _ => of_statement("new rows can not be written", error),
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migratio
 use sqlx::{Connection, PgConnection, SqlSafeStr};
 
 use super::error::of_statement;
-use super::open::{Database, millis};
+use super::open::{Database, is_sound, millis};
 use crate::store::StoreError;
 
 /// How long a host waits for another one that migrates: a large table may be rewritten.
@@ -52,9 +52,10 @@ async fn run_with(migrator: &Migrator, connection: &mut PgConnection) -> Result<
 
 /// The versions that the migrator knows and the database does not have.
 pub(super) async fn pending(database: &Database, migrator: &Migrator) -> Result<Vec<i64>, StoreError> {
-    let what = "the applied migrations can not be read";
-    let mut connection = database.acquire(&database.readers, what).await?;
-    let applied = applied(migrator, &mut connection).await?;
+    let mut lent = database.take("the applied migrations can not be read").await?;
+    let applied = applied(migrator, &mut lent.connection).await;
+    lent.give_back(is_sound(&applied));
+    let applied = applied?;
     Ok(wanted(migrator).map(|it| it.version).filter(|it| !applied.iter().any(|has| has.version == *it)).collect())
 }
 

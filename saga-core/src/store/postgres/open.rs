@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::Query;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres};
 
+use super::connections::{ACQUIRE_TIMEOUT, Connections, Lent};
 use super::error::of_statement;
 use crate::store::StoreError;
 
@@ -17,8 +17,6 @@ use crate::store::StoreError;
 pub(super) const CONNECTIONS: u32 = 10;
 /// Connections for the application's own queries, which must not keep the flow from its connections.
 const READERS: u32 = 5;
-/// How long anybody waits for a connection: within a request's patience, and longer than a server needs to restart.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest that the server works on one statement; the largest batches take a tenth of it.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest that a statement waits for rows that another transaction has; then it counts as a conflict. Longer than
@@ -34,14 +32,10 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Statements kept prepared on a connection: those of the store, and of the application's writers.
 const PREPARED: usize = 256;
 
-/// Ends a transaction that a cancelled call may have left open. `ROLLBACK` alone would make the server warn of each
-/// connection that has none.
-const RESET: &str = "BEGIN; ROLLBACK";
-
 /// What every session of the flow works under, whatever the role's or the database's defaults are. A plan that was made
 /// when the tables were empty serves when they are full, so none may scan a table; and no plan is made anew for each
 /// batch. What is committed is durable, unless the server is told to be more careful still.
-const FLOW_SETTINGS: &str = "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
+const FLOW: &str = "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
     set_config('idle_in_transaction_session_timeout', $3, false),
     set_config('default_transaction_isolation', 'read committed', false),
     set_config('enable_seqscan', 'off', false), set_config('plan_cache_mode', 'force_generic_plan', false),
@@ -49,23 +43,24 @@ const FLOW_SETTINGS: &str = "SELECT set_config('statement_timeout', $1, false), 
     CASE current_setting('synchronous_commit') WHEN 'off' THEN set_config('synchronous_commit', 'on', false) END";
 
 /// What every session of the application's queries works under: they can not write.
-const READER_SETTINGS: &str =
-    "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
+const READER: &str = "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
     set_config('idle_in_transaction_session_timeout', $3, false),
     set_config('default_transaction_read_only', 'on', false)";
 
 /// What the session works under that keeps the host's lease: it has nothing that must outlive the server.
-const WATCH_SETTINGS: &str = "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
+const WATCH: &str = "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
     set_config('idle_in_transaction_session_timeout', $3, false),
     set_config('synchronous_commit', 'off', false), set_config('enable_seqscan', 'off', false),
     set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false)";
 
+/// Ends a transaction that a cancelled call has left open on a reader: sqlx gives it back all the same. `ROLLBACK` alone
+/// would make the server warn of each connection that has none.
+const RESET: &str = "BEGIN; ROLLBACK";
+
 /// The place of a database, and the connections to it.
-#[derive(Clone)]
 pub(super) struct Database {
     options: PgConnectOptions,
-    /// Of the flow.
-    pub(super) flow: PgPool,
+    flow: Connections,
     /// Of the application's queries.
     pub(super) readers: PgPool,
 }
@@ -79,65 +74,102 @@ impl Database {
             None => options.application_name(application),
         };
         let options = options.statement_cache_capacity(PREPARED).disable_statement_logging();
-        let flow = pool(connections, FLOW_SETTINGS).connect_lazy_with(options.clone());
-        // A reader may be given back in the middle of a query whose answer will never come: it must not be waited for.
-        let readers = pool(READERS, READER_SETTINGS).after_release(|connection, _| {
-            Box::pin(async move {
-                Ok(tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await.is_ok_and(|it| it.is_ok()))
+        let readers = PgPoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(async move { connection.execute(RESET).await.map(|_| true) }))
+            .after_connect(|connection, _| Box::pin(prepare(connection, READER)))
+            // It may come back in the middle of a query whose answer never comes, which must not be waited for.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    let answer = tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await;
+                    Ok(matches!(answer, Ok(Ok(()))))
+                })
             })
-        });
-        let readers = readers.connect_lazy_with(options.clone());
-        Ok(Self { options, flow, readers })
+            .connect_lazy_with(options.clone());
+        Ok(Self { options, flow: Connections::new(connections), readers })
     }
 
-    /// A connection of the pool.
-    pub(super) async fn acquire(&self, pool: &PgPool, what: &str) -> Result<PoolConnection<Postgres>, StoreError> {
-        pool.acquire().await.map_err(|error| {
-            if !matches!(error, sqlx::Error::PoolTimedOut) {
-                return of_statement(what, &error);
-            }
-            // A server that refuses connections and a pool that has none left are one to sqlx.
-            let most = pool.options().get_max_connections();
-            let busy = pool.size().saturating_sub(u32::try_from(pool.num_idle()).unwrap_or(0));
-            StoreError::Unavailable(if busy < most {
-                format!("{what}: {} takes no connection", self.place())
-            } else {
-                format!("{what}: all {most} connections are busy")
-            })
-        })
+    /// A connection of the flow.
+    pub(super) async fn take(&self, what: &str) -> Result<Lent<'_>, StoreError> {
+        let connect = async {
+            let mut connection = self.connect().await?;
+            in_time(what, prepare(&mut connection, FLOW)).await?;
+            Ok(connection)
+        };
+        self.flow.take(what, connect).await
     }
 
-    /// The rows of one query. A connection that may not be sound afterwards is not used again.
-    pub(super) async fn fetch(
+    /// The rows of one query of the flow.
+    pub(super) async fn ask(
         &self,
-        pool: &PgPool,
         what: &str,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        let mut connection = self.acquire(pool, what).await?;
-        let answer = in_time(what, query.fetch_all(&mut *connection)).await;
-        keep_if_sound(&mut connection, &answer);
+        let mut lent = self.take(what).await?;
+        let answer = in_time(what, query.fetch_all(&mut lent.connection)).await;
+        lent.give_back(is_sound(&answer));
         answer
     }
 
-    /// How many rows one statement has touched; as [`Database::fetch`], in the flow.
-    pub(super) async fn execute(&self, what: &str, query: Query<'_, Postgres, PgArguments>) -> Result<u64, StoreError> {
-        let mut connection = self.acquire(&self.flow, what).await?;
-        let answer = in_time(what, query.execute(&mut *connection)).await;
-        keep_if_sound(&mut connection, &answer);
+    /// How many rows one statement of the flow has touched.
+    pub(super) async fn tell(&self, what: &str, query: Query<'_, Postgres, PgArguments>) -> Result<u64, StoreError> {
+        let mut lent = self.take(what).await?;
+        let answer = in_time(what, query.execute(&mut lent.connection)).await;
+        lent.give_back(is_sound(&answer));
         answer.map(|done| done.rows_affected())
     }
 
-    /// A connection of its own, outside the pools, with the server's settings.
+    /// The rows of one query that an application or an operator asks.
+    pub(super) async fn look(
+        &self,
+        what: &str,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let acquired = self.readers.acquire().await;
+        let mut connection = acquired.map_err(|error| match error {
+            // A server that takes no connection and readers that are all busy are one to sqlx.
+            sqlx::Error::PoolTimedOut if self.readers.size() < READERS => {
+                StoreError::Unavailable(format!("{what}: {} takes no connection", self.place()))
+            }
+            sqlx::Error::PoolTimedOut => {
+                StoreError::Unavailable(format!("{what}: all {READERS} connections for reading are busy"))
+            }
+            error => of_statement(what, &error),
+        })?;
+        let answer = in_time(what, query.fetch_all(&mut *connection)).await;
+        if !is_sound(&answer) {
+            connection.close_on_drop();
+        }
+        answer
+    }
+
+    /// A connection with the server's own settings.
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
         let connecting = tokio::time::timeout(ACQUIRE_TIMEOUT, self.options.connect()).await;
-        let connected = connecting.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-        connected.map_err(|error| of_statement(format_args!("{} can not be reached", self.place()), &error))
+        let failed = |why: &dyn Display| format!("{} takes no connection: {why}", self.place());
+        match connecting {
+            Ok(connected) => connected.map_err(|error| StoreError::Unavailable(failed(&error))),
+            Err(_) => Err(StoreError::Unavailable(failed(&format_args!("no answer within {ACQUIRE_TIMEOUT:?}")))),
+        }
     }
 
     /// A pool of one connection, for who listens.
     pub(super) fn watch(&self) -> PgPool {
-        pool(1, WATCH_SETTINGS).max_lifetime(None).idle_timeout(None).connect_lazy_with(self.options.clone())
+        PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .after_connect(|connection, _| Box::pin(prepare(connection, WATCH)))
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// Ends what is at rest, and waits for what is not.
+    pub(super) async fn close(&self) {
+        self.flow.close().await;
+        self.readers.close().await;
     }
 
     /// Where it is, for people; without user and password.
@@ -161,26 +193,16 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// After an answer that tells nothing about the connection, it is closed.
-pub(super) fn keep_if_sound<T>(connection: &mut PoolConnection<Postgres>, answer: &Result<T, StoreError>) {
-    if matches!(answer, Err(StoreError::Unavailable(_) | StoreError::Corrupt(_))) {
-        connection.close_on_drop();
-    }
+/// Whether a connection can be used again after this answer.
+pub(super) fn is_sound<T>(answer: &Result<T, StoreError>) -> bool {
+    !matches!(answer, Err(StoreError::Unavailable(_) | StoreError::Corrupt(_)))
 }
 
-fn pool(connections: u32, settings: &'static str) -> PgPoolOptions {
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .before_acquire(|connection, _| Box::pin(async move { connection.execute(RESET).await.map(|_| true) }))
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                let settings = sqlx::query(settings).persistent(false);
-                let settings = settings.bind(millis(STATEMENT_TIMEOUT)).bind(millis(LOCK_TIMEOUT));
-                settings.bind(millis(IDLE_TIMEOUT)).execute(connection).await.map(drop)
-            })
-        })
+/// Gives a session its settings.
+async fn prepare(connection: &mut PgConnection, settings: &'static str) -> Result<(), sqlx::Error> {
+    let settings = sqlx::query(settings).persistent(false);
+    let settings = settings.bind(millis(STATEMENT_TIMEOUT)).bind(millis(LOCK_TIMEOUT)).bind(millis(IDLE_TIMEOUT));
+    settings.execute(connection).await.map(drop)
 }
 
 /// A duration as the server's settings have it.

@@ -8,10 +8,10 @@ use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
 
 use super::Core;
-use super::open::{in_time, keep_if_sound};
+use super::open::in_time;
 use super::read::{Columns, read_outbox};
 use super::text::{count, stored};
-use super::transact::{roll_back, unhurried};
+use super::transact::unhurried;
 use crate::commit::{Lane, OutboxId, OutboxRow};
 use crate::store::sql::add;
 use crate::store::{Page, StoreError};
@@ -105,7 +105,7 @@ pub(super) async fn sweep(
             Some(Lane::Event(name)) => (None, Some(stored(name))),
         };
         let sweep = sqlx::query(SWEEP).bind(core.host.id).bind(after).bind(count(wanted)).bind(endpoint).bind(event);
-        let rows = core.database.fetch(&core.database.flow, "the outbox can not be read", sweep).await?;
+        let rows = core.database.ask("the outbox can not be read", sweep).await?;
         for row in &rows {
             after = Columns(row, "saga_outbox").get(0)?;
             add(&mut page, after.to_string(), read_outbox(row));
@@ -160,11 +160,11 @@ async fn take_all(
 
 type Taken = Vec<(OutboxId, Result<(OutboxId, OutboxRow), StoreError>)>;
 
-/// One transaction, on a connection that is not used again if it may not be sound.
+/// One transaction.
 async fn take(core: &Core, limit: usize, before: &[OutboxId], adrift: &mut Adrift) -> Result<Taken, StoreError> {
-    let mut connection = core.database.acquire(&core.database.flow, NOT_TAKEN).await?;
-    let taken = take_with(&mut connection, core.host.id, limit, before, adrift).await;
-    keep_if_sound(&mut connection, &taken);
+    let mut lent = core.database.take(NOT_TAKEN).await?;
+    let taken = take_with(&mut lent.connection, core.host.id, limit, before, adrift).await;
+    lent.give_back(taken.is_ok());
     taken
 }
 
@@ -177,13 +177,7 @@ async fn take_with(
 ) -> Result<Taken, StoreError> {
     let mut transaction = in_time(NOT_TAKEN, connection.begin()).await?;
     let take = sqlx::query(TAKE_OVER).bind(host).bind(count(limit)).bind(before).fetch_all(&mut *transaction);
-    let rows = match in_time(NOT_TAKEN, take).await {
-        Ok(rows) => rows,
-        Err(error) => {
-            roll_back(transaction).await;
-            return Err(error);
-        }
-    };
+    let rows = in_time(NOT_TAKEN, take).await?;
     let ids = rows.iter().map(|row| Columns(row, "saga_outbox").get(0)).collect::<Result<Vec<OutboxId>, _>>()?;
     // From here on they may be this host's.
     adrift.extend(&ids);

@@ -23,5 +23,5 @@ pub(super) async fn purge(database: &Database, old: Old, limit: usize) -> Result
         Old::Redriven(before) => (REDRIVEN, before),
     };
     let delete = sqlx::query(sql).bind(time(before)).bind(count(limit));
-    Ok(database.execute("old rows can not be removed", delete).await? >= limit as u64)
+    Ok(database.tell("old rows can not be removed", delete).await? >= limit as u64)
 }

@@ -37,7 +37,7 @@ pub(super) async fn load(database: &Database, query: &LoadQuery<'_>) -> Result<L
     }
     let load = sqlx::query(LOAD).bind(query.messages).bind(stored(query.endpoint));
     let load = load.bind(query.instances).bind(stored(query.saga));
-    for row in &database.fetch(&database.flow, "the inbox and the instances can not be read", load).await? {
+    for row in &database.ask("the inbox and the instances can not be read", load).await? {
         let columns = Columns(row, "saga_instances");
         match columns.get::<Option<i64>>(1)? {
             None => drop(loaded.handled.insert(columns.get(0)?)),
@@ -53,7 +53,7 @@ pub(super) async fn instance(database: &Database, saga: &str, id: Uuid) -> Resul
          FROM saga_instances WHERE id = $1 AND saga = $2",
     );
     let query = query.bind(id).bind(stored(saga));
-    let rows = database.fetch(&database.readers, "the instance can not be read", query).await?;
+    let rows = database.look("the instance can not be read", query).await?;
     rows.first().map(read_instance).transpose()
 }
 
@@ -64,7 +64,7 @@ pub(super) async fn journal(database: &Database, saga: &str, id: Uuid) -> Result
          FROM saga_journal WHERE instance_id = $1 AND saga = $2 ORDER BY seq",
     );
     let query = query.bind(id).bind(stored(saga));
-    let rows = database.fetch(&database.readers, "the journal can not be read", query).await?;
+    let rows = database.look("the journal can not be read", query).await?;
     rows.iter().map(read_journal).collect()
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn due_timers(
     while page.rows.len() < limit {
         let wanted = limit - page.rows.len();
         let query = sqlx::query(DUE).bind(time(now)).bind(due).bind(token).bind(count(wanted));
-        let rows = database.fetch(&database.flow, "the timers can not be read", query).await?;
+        let rows = database.ask("the timers can not be read", query).await?;
         for row in &rows {
             let columns = Columns(row, "saga_timers");
             (token, due) = (columns.get(0)?, columns.get(3)?);
@@ -96,7 +96,7 @@ pub(super) async fn next_due_after(
     after: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>, StoreError> {
     let query = sqlx::query("SELECT min(due) FROM saga_timers WHERE due > $1").bind(time(after));
-    let rows = database.fetch(&database.flow, "the timers can not be read", query).await?;
+    let rows = database.ask("the timers can not be read", query).await?;
     rows.first().map_or(Ok(None), |row| Columns(row, "saga_timers").optional_time(0))
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn dead_letters(database: &Database, page: &DeadLetterPage) -> 
         .bind(time(at))
         .bind(id),
     };
-    let rows = database.fetch(&database.readers, "the dead letters can not be read", query).await?;
+    let rows = database.look("the dead letters can not be read", query).await?;
     rows.iter().map(read_dead_letter).collect()
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn dead_letter(database: &Database, id: Uuid) -> Result<Option<
         "SELECT id, endpoint, saga, reason, error, attempts, envelope, at, redriven_at FROM saga_dead_letters
          WHERE id = $1",
     );
-    let rows = database.fetch(&database.readers, "the dead letter can not be read", query.bind(id)).await?;
+    let rows = database.look("the dead letter can not be read", query.bind(id)).await?;
     rows.first().map(read_dead_letter).transpose()
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn backlog(database: &Database) -> Result<Backlog, StoreError> 
            (SELECT min(due) FROM saga_timers),
            (SELECT count(*) FROM saga_dead_letters WHERE redriven_at IS NULL)",
     );
-    let rows = database.fetch(&database.readers, "the backlog can not be read", query).await?;
+    let rows = database.look("the backlog can not be read", query).await?;
     let Some(row) = rows.first() else { return Ok(Backlog::default()) };
     let columns = Columns(row, "the backlog");
     Ok(Backlog {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use sqlx::Connection;
+use sqlx::{Connection, PgConnection};
+use uuid::Uuid;
 
 use super::apply::{apply, settle};
 use super::error::of_statement;
-use super::open::{ANSWER_TIMEOUT, keep_if_sound};
+use super::open::{ANSWER_TIMEOUT, is_sound};
 use super::{Core, closed};
 use crate::commit::{Commit, OutboxId};
 use crate::store::StoreError;
@@ -30,37 +31,45 @@ pub(super) async fn commit(core: Arc<Core>, commit: Arc<Commit>) -> Result<Vec<O
     if owner.is_some() && !commit.outbox.is_empty() {
         core.host.register(&core.database).await?;
     }
-    let mut connection = core.database.acquire(&core.database.flow, "nothing was committed").await?;
-    let work = async {
-        if settles_only(&commit) {
-            // One statement is a transaction by itself.
-            settle(&mut connection, &commit.settled).await?;
-            return Ok(Vec::new());
-        }
-        let begun = connection.begin().await;
-        let mut transaction = begun.map_err(|error| of_statement("no transaction can be begun", &error))?;
-        let applied = apply(&mut transaction, &commit, owner, &core.writers, &core.probes).await;
-        match applied {
-            Ok(ids) => transaction.commit().await.map_err(of_commit).map(|()| ids),
-            Err(error) => {
-                roll_back(transaction).await;
-                Err(error)
-            }
-        }
-    };
-    let outcome = tokio::time::timeout(ANSWER_TIMEOUT, work).await.unwrap_or_else(|_| {
-        Err(StoreError::Unavailable(format!(
-            "the transaction has not ended within {ANSWER_TIMEOUT:?}; it may stand, or be rolled back later"
-        )))
+    let mut lent = core.database.take("nothing was committed").await?;
+    let ended = tokio::time::timeout(ANSWER_TIMEOUT, write(&core, &mut lent.connection, &commit, owner)).await;
+    let (outcome, is_sound) = ended.unwrap_or_else(|_| {
+        let text =
+            format!("the transaction has not ended within {ANSWER_TIMEOUT:?}; it may stand, or be rolled back later");
+        (Err(StoreError::Unavailable(text)), false)
     });
-    keep_if_sound(&mut connection, &outcome);
+    lent.give_back(is_sound);
     outcome
 }
 
-/// Rolls back. Where that fails, the connection is broken, which is seen before it is used again.
-pub(super) async fn roll_back(transaction: sqlx::Transaction<'_, sqlx::Postgres>) {
-    if let Err(error) = transaction.rollback().await {
-        tracing::debug!(%error, "a transaction was not rolled back; it ends with its connection");
+/// Says whether the connection can be used again, too.
+async fn write(
+    core: &Core,
+    connection: &mut PgConnection,
+    commit: &Commit,
+    owner: Option<Uuid>,
+) -> (Result<Vec<OutboxId>, StoreError>, bool) {
+    if settles_only(commit) {
+        // One statement is a transaction by itself.
+        let settled = settle(connection, &commit.settled).await;
+        let sound = is_sound(&settled);
+        return (settled.map(|()| Vec::new()), sound);
+    }
+    let mut transaction = match connection.begin().await {
+        Ok(transaction) => transaction,
+        Err(error) => return (Err(of_statement("no transaction can be begun", &error)), false),
+    };
+    match apply(&mut transaction, commit, owner, &core.writers, &core.probes).await {
+        Ok(ids) => {
+            let committed = transaction.commit().await.map_err(of_commit);
+            // A COMMIT that is refused has rolled back.
+            let sound = is_sound(&committed);
+            (committed.map(|()| ids), sound)
+        }
+        Err(error) => {
+            let sound = !matches!(error, StoreError::Unavailable(_)) && transaction.rollback().await.is_ok();
+            (Err(error), sound)
+        }
     }
 }
 

@@ -76,7 +76,7 @@ impl Host {
     pub(super) async fn register(&self, database: &Database) -> Result<(), StoreError> {
         let register = async || {
             let renew = sqlx::query(RENEW).bind(self.id).bind(&self.name).bind(LEASE.as_secs_f64());
-            database.fetch(&database.flow, "this host can not be registered", renew).await.map(drop)
+            database.tell("this host can not be registered", renew).await.map(drop)
         };
         self.registered.get_or_try_init(register).await.map(drop)
     }
