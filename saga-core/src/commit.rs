@@ -338,7 +338,7 @@ pub struct OutboxRow {
 }
 
 /// Where an outbox row goes: what fills up together when nobody takes it, and must not keep the others.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// To one endpoint.
     Endpoint(Name),

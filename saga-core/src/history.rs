@@ -1,6 +1,6 @@
 //! A history against its table: one legal path, no step missing, each cause once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use uuid::Uuid;
@@ -49,6 +49,13 @@ pub enum Violation {
         /// Who handled it.
         endpoint: Name,
     },
+    /// A timer fired that did not run any more, or fired before.
+    Timer {
+        /// The version after the step.
+        version: u64,
+        /// The name of the timer's message.
+        message_type: Name,
+    },
     /// The instance is not what its last step has left.
     End {
         /// What the history ends with.
@@ -69,6 +76,9 @@ impl fmt::Display for Violation {
                 write!(f, "the step to version {version}, {from} → {to} by {message_type}, is not in the table")
             }
             Self::Twice { message_id, endpoint } => write!(f, "message {message_id} was handled twice by {endpoint}"),
+            Self::Timer { version, message_type } => {
+                write!(f, "the step to version {version} is a timer {message_type} that did not run any more")
+            }
             Self::End { history, stored } => write!(f, "the history ends with {history}, and {stored} is stored"),
         }
     }
@@ -76,7 +86,8 @@ impl fmt::Display for Violation {
 
 impl<S: Saga> Machine<S> {
     /// Everything that is wrong with the history of one instance of this saga, as the journal has it; nothing, if its
-    /// steps are one legal path of the table without gaps to what is stored, and each message has caused one.
+    /// steps are one legal path of the table without gaps to what is stored, each message has caused one, and no timer fired
+    /// that did not run any more.
     ///
     /// A history whose beginning was purged begins where it begins.
     pub fn check(&self, instance: Option<&StoredInstance>, journal: &[JournalRow]) -> Vec<Violation> {
@@ -84,6 +95,7 @@ impl<S: Saga> Machine<S> {
         // Hosts write side by side: the version tells the order of the steps, the place in the journal does not.
         steps.sort_by_key(|(version, _)| *version);
         let mut found = twice(journal);
+        found.extend(late_timers(&steps));
         let first = steps.first().map(|(_, row)| row.from.as_deref().unwrap_or_default().to_owned());
         let mut state = first.unwrap_or_else(|| S::State::ALL[0].name().to_owned());
         let mut last = steps.first().map_or(0, |(version, _)| version - 1);
@@ -127,6 +139,30 @@ impl<S: Saga> Machine<S> {
             _ => false,
         }
     }
+}
+
+/// Timers that were started by one of the steps, and fired in another when they had been replaced or cancelled.
+fn late_timers(steps: &[(u64, &JournalRow)]) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let (mut started, mut running) = (BTreeSet::new(), BTreeMap::new());
+    for (version, row) in steps {
+        let name = row.message_type.as_ref();
+        if started.contains(&row.message_id) && running.remove(name) != Some(row.message_id) {
+            found.push(Violation::Timer { version: *version, message_type: row.message_type.clone() });
+        }
+        for effect in &row.effects {
+            let Some(name) = effect.name.as_deref() else { continue };
+            match (&*effect.kind, effect.message_id) {
+                ("schedule", Some(token)) => {
+                    started.insert(token);
+                    running.insert(name, token);
+                }
+                ("unschedule", _) => drop(running.remove(name)),
+                _ => {}
+            }
+        }
+    }
+    found
 }
 
 /// Messages that an endpoint has handled more than once. One that was given up was not handled, so a redrive adds none.

@@ -11,6 +11,7 @@ mod patience;
 mod relay;
 mod report;
 mod requests;
+mod settle;
 mod timers;
 mod upkeep;
 
@@ -268,6 +269,7 @@ impl RuntimeBuilder {
             sweep: Notify::new(),
             orphans: Notify::new(),
             timers: TimerWake::default(),
+            unsure: Notify::new(),
             stopping: CancellationToken::new(),
         });
         let (mut senders, mut submissions) = (HashMap::new(), HashMap::new());
@@ -406,11 +408,13 @@ impl Runtime {
         if roles.relay {
             workers.spawn(timers::run(core.clone()));
             workers.spawn(upkeep::watch(core.clone()));
+            workers.spawn(upkeep::look_again(core.clone()));
             workers.spawn(upkeep::purge(core.clone(), retention));
             relay.spawn(Relay { core: core.clone(), handed_over, confirms, closing: closing.clone() }.run());
         }
 
         let ended = tokio::select! {
+            biased;
             () = shutdown => None,
             Some(ended) = workers.join_next() => Some(ended),
             Some(ended) = relay.join_next() => Some(ended),
@@ -424,6 +428,7 @@ impl Runtime {
             while relay.join_next().await.is_some() {}
         };
         let in_time = tokio::select! {
+            biased;
             () = in_hand => true,
             () = core.clock.sleep(drain) => false,
         };

@@ -35,7 +35,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Conflict`] and [`StoreError::Rejected`] promise that nothing was written. After
-    /// [`StoreError::Unavailable`] it may have been: commit again, and a conflict in the inbox tells.
+    /// [`StoreError::Unavailable`] it may have been, or may be a little later: commit again, and a conflict in the inbox
+    /// tells.
     async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError>;
 
     /// Unsettled outbox rows that belong to this process, or to nobody, with an id larger than `after`, smallest first:

@@ -1,18 +1,20 @@
 //! Activities and consumers: what a delivery meets whose message is still in somebody's hands.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use saga_core::testkit::Harness;
 use saga_core::{
-    Activity, ActivityHandler, Envelope, Failure, HandlerContext, HandlerOptions, Message, Point, Probe, RetryPolicy,
+    Activity, ActivityHandler, Envelope, Failure, HandlerContext, HandlerOptions, MemoryStore, Message, Point, Probe,
+    Receipt, RetryPolicy, Runtime,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::by_hand::{ByHand, until};
 use crate::lamp::{Electrician, Job, LAMP, Lamp, Pushed, Watcher, Wire, Wired, house};
 
 /// Once an activity has done its work, holds the next acknowledgement back until it is released.
@@ -130,4 +132,54 @@ fn given_a_failure_message_that_panics_when_retries_end_then_a_dead_letter_witho
         assert!(harness.published::<Wired>().is_empty());
         assert_eq!((harness.backlog().outbox, harness.backlog().timers), (0, 0));
     }
+}
+
+/// Works until it is told to stop.
+#[derive(Clone, Default)]
+struct Busy(Arc<(AtomicU32, Notify)>);
+
+#[async_trait]
+impl ActivityHandler<Wire> for Busy {
+    async fn execute(&self, command: &Wire, _: &HandlerContext) -> Result<crate::lamp::Wiring, Failure> {
+        self.0.0.fetch_add(1, Ordering::SeqCst);
+        self.0.1.notified().await;
+        Ok(Wired::of(command.lamp).into())
+    }
+}
+
+#[derive(Default)]
+struct Received(AtomicU32);
+
+#[async_trait]
+impl Probe for Received {
+    async fn reached(&self, point: Point) {
+        self.0.fetch_add(u32::from(point == Point::Received), Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn given_an_attempt_that_is_being_made_when_its_message_comes_again_then_nothing_is_acknowledged_before_its_end()
+{
+    let (bus, busy, received) = (Arc::new(ByHand::default()), Busy::default(), Arc::new(Received::default()));
+    let runtime = Runtime::builder(Arc::new(MemoryStore::builder().build()), bus.clone()).probe(received.clone());
+    let runtime = runtime.activity::<Wire>(busy.clone(), HandlerOptions::default()).build().unwrap();
+    let running = tokio::spawn(runtime.run(std::future::pending()));
+    let envelope = Arc::new(Envelope::new(Uuid::from_u128(1), &Wire::of(LAMP)));
+    let receipts = [1, 2, 3].map(|epoch| Receipt { epoch, tag: 1 });
+    until(|| bus.deliver("electrician", &envelope, receipts[0])).await;
+    until(|| busy.0.0.load(Ordering::SeqCst) == 1).await;
+    // The connection is lost, twice: what was delivered and not acknowledged comes again over the next.
+    for (n, receipt) in receipts[1..].iter().enumerate() {
+        assert!(bus.deliver("electrician", &envelope, *receipt));
+        until(|| received.0.load(Ordering::SeqCst) == n as u32 + 2).await;
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*bus.acknowledged.lock().unwrap(), [], "if the process dies now, the message must come again");
+    busy.0.1.notify_one();
+    until(|| bus.acknowledged.lock().unwrap().len() == 3).await;
+    assert_eq!(*bus.acknowledged.lock().unwrap(), receipts);
+    assert_eq!(busy.0.0.load(Ordering::SeqCst), 1, "and the work was done once");
+    running.abort();
 }

@@ -85,3 +85,16 @@ fn given_an_instance_that_is_not_what_its_history_left_when_checked_then_both_ar
     assert!(matches!(&lost[..], [Violation::End { stored, .. }] if stored == "version 0, Dark"), "{lost:?}");
     assert_eq!(Machine::<Lamp>::new().check(None, &[]), []);
 }
+
+#[test]
+fn given_a_timer_that_fires_when_it_does_not_run_any_more_then_it_is_named() {
+    let (instance, journal) = sound();
+    let started: Vec<_> = journal.iter().flat_map(|row| &row.effects).filter(|it| it.kind == "schedule").collect();
+    let [replaced, last] = started[..] else { panic!("{started:?}") };
+    let mut late = journal.clone();
+    let fired = late.iter_mut().find(|row| Some(row.message_id) == last.message_id).unwrap();
+    fired.message_id = replaced.message_id.unwrap();
+    let version = fired.version.unwrap();
+    let wrong = check(&instance, &late);
+    assert_eq!(wrong, [Violation::Timer { version, message_type: "Lamps:TooLong".into() }]);
+}

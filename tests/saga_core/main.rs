@@ -4,6 +4,7 @@
 
 mod alphabet;
 mod bus_embedded;
+mod by_hand;
 mod compile_fail;
 mod crash;
 mod deliver;
@@ -23,11 +24,13 @@ mod message;
 mod patience;
 mod postgres;
 mod rabbitmq;
+mod relay;
 mod replay;
 mod report;
 mod requests;
 mod retry;
 mod runtime;
+mod settle;
 mod shutdown;
 mod sqlite;
 mod trip;

@@ -84,7 +84,7 @@ impl Store for Stubborn {
 }
 
 /// Runs the lamps on such a store, with `sent` in the outbox, until `done` says so; time goes on as fast as it can.
-async fn run(
+pub async fn run(
     electrician: &Electrician,
     sent: Vec<OutboxRow>,
     clock: &Arc<ManualClock>,
@@ -124,7 +124,7 @@ fn spawn(runtime: Runtime) -> (Task, tokio::sync::oneshot::Sender<()>) {
     (task, stop)
 }
 
-fn pushed(lamp: Uuid) -> OutboxRow {
+pub fn pushed(lamp: Uuid) -> OutboxRow {
     OutboxRow { destination: Some(Lamp::ENDPOINT.into()), envelope: Arc::new(Envelope::new(lamp, &Pushed::of(lamp))) }
 }
 

@@ -11,7 +11,7 @@ use crate::commit::{Commit, InboxRow, JournalOutcome, Name, OutboxRow};
 use crate::message::Envelope;
 use crate::runtime::core::Core;
 use crate::runtime::deliver::Submission;
-use crate::runtime::relay::PUBLISHED;
+use crate::runtime::settle::PUBLISHED;
 use crate::saga::Saga;
 use crate::store::StoreError;
 

@@ -45,6 +45,8 @@ pub(crate) struct Core {
     /// Rows of a process that is gone may be in the outbox: take them over.
     pub(crate) orphans: Notify,
     pub(crate) timers: TimerWake,
+    /// Nobody knows what became of a commit, and it may still be carried out: look again later.
+    pub(crate) unsure: Notify,
     /// Cancelled when nothing more is to be taken in.
     pub(crate) stopping: CancellationToken,
 }
@@ -72,6 +74,7 @@ impl Core {
             // A commit whose answer was lost may stand: its rows are in the outbox, and nobody was told.
             self.sweep.notify_one();
             self.timers.refresh();
+            self.unsure.notify_one();
         }
         let ids = outcome?;
         metrics::histogram!("saga_commit_seconds").record(started.elapsed().as_secs_f64());

@@ -81,7 +81,7 @@ impl<S: Saga> SagaEndpoint<S> {
                 biased;
                 () = core.stopping.cancelled() => break,
                 // Before what is new: deliveries that never end must not keep it from its turn.
-                () = put_off.due(&*core.clock) => batch = put_off.take(),
+                () = put_off.due() => batch = put_off.take(),
                 n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { break },
                 n = self.submissions.recv_many(&mut submitted, BATCH), if has_callers => if n == 0 {
                     // Nobody can submit any more; the bus still delivers.
@@ -115,7 +115,7 @@ impl<S: Saga> SagaEndpoint<S> {
             metrics::histogram!("saga_batch_size", "endpoint" => S::ENDPOINT).record(batch.len() as f64);
             self.settle(&mut batch).await;
             let refused = batch.into_iter().filter(|it| it.refused);
-            put_off.add(refused.map(|it| Item { refused: false, ..it }), core.clock.now());
+            put_off.add(refused.map(|it| Item { refused: false, ..it }), &core.clock);
         }
         // Who is still in the queue is told for sure that nothing is stored.
         self.submissions.close();

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -40,7 +40,6 @@ pub(crate) struct HandlerEndpoint {
 /// A message whose handler has returned.
 struct Completion {
     envelope: Arc<Envelope>,
-    receipt: Receipt,
     result: Result<Work, Failure>,
     stage: Stage,
     /// The place that the message takes at its endpoint until its outcome is committed.
@@ -57,8 +56,36 @@ enum Stage {
     Refused,
 }
 
-/// The attempts that are being made now.
-type Running = Arc<Mutex<HashSet<Attempt>>>;
+/// The attempts that are being made now, or wait for a place, each with what its deliveries are acknowledged by when its outcome is committed.
+/// There may be several: when a connection is lost, what it had delivered comes again over the next.
+#[derive(Default)]
+struct Running(Mutex<HashMap<Attempt, Vec<Receipt>>>);
+
+impl Running {
+    /// Adds a delivery of an attempt that is being made now; `false`: it is not.
+    fn join(&self, delivery: &Delivery) -> bool {
+        let mut running = self.lock();
+        let receipts = running.get_mut(&attempt_of(&delivery.envelope));
+        receipts.map(|receipts| receipts.push(delivery.receipt)).is_some()
+    }
+
+    /// Begins an attempt; `false`: it is being made already, and this delivery is added to it.
+    fn begin(&self, delivery: &Delivery) -> bool {
+        let mut running = self.lock();
+        let receipts = running.entry(attempt_of(&delivery.envelope)).or_default();
+        receipts.push(delivery.receipt);
+        receipts.len() == 1
+    }
+
+    /// The attempt is over; returns what to acknowledge.
+    fn end(&self, envelope: &Envelope) -> Vec<Receipt> {
+        self.lock().remove(&attempt_of(envelope)).unwrap_or_default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Attempt, Vec<Receipt>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// One attempt at a message: its id, how often it was redriven, and the number of the attempt. The id alone is not
 /// enough: a retry or a redrive may come while the attempt whose failure caused it is still being put away.
@@ -103,15 +130,13 @@ impl HandlerEndpoint {
                 Some(_) = tasks.join_next() => continue,
             }
             self.core.probes.reached(Point::Received).await;
-            let new = self.only_new(std::mem::take(&mut batch), running).await;
-            for delivery in new {
+            for delivery in self.only_new(std::mem::take(&mut batch), running).await {
                 let permit = tokio::select! {
                     biased;
                     () = self.core.stopping.cancelled() => break 'taking,
                     permit = places.clone().acquire_owned() => permit,
                 };
                 let Ok(permit) = permit else { break 'taking };
-                running.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt_of(&delivery.envelope));
                 tasks.spawn(self.attempt(delivery, permit, done.clone()));
                 while tasks.try_join_next().is_some() {}
             }
@@ -120,8 +145,11 @@ impl HandlerEndpoint {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Acknowledges what was handled before, and an attempt that is being made now: whoever makes it answers for it.
-    async fn only_new(&self, batch: Vec<Delivery>, running: &Running) -> Vec<Delivery> {
+    /// Acknowledges what was handled before. An attempt that is being made now is acknowledged by whoever makes it, when
+    /// its outcome is committed: not before, or a crash until then would lose the message.
+    async fn only_new(&self, mut batch: Vec<Delivery>, running: &Running) -> Vec<Delivery> {
+        // Before the inbox is asked: an attempt that ends meanwhile is then known there.
+        batch.retain(|it| !running.join(it));
         let ids: Vec<Uuid> = batch.iter().map(|it| it.envelope.message_id).collect();
         let handled = loop {
             match handled_before(&self.core, self.name, &ids).await {
@@ -130,20 +158,11 @@ impl HandlerEndpoint {
             }
             self.core.clock.sleep(std::time::Duration::from_secs(1)).await;
         };
-        let (mut new, mut old, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-        {
-            let running = running.lock().unwrap_or_else(PoisonError::into_inner);
-            for delivery in batch {
-                let attempt = attempt_of(&delivery.envelope);
-                if handled.contains(&attempt.0) || running.contains(&attempt) || !seen.insert(attempt) {
-                    old.push(delivery.receipt);
-                } else {
-                    new.push(delivery);
-                }
-            }
-        }
+        let (old, mut new): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|it| handled.contains(&it.envelope.message_id));
+        new.retain(|it| running.begin(it));
         if !old.is_empty() {
-            self.core.bus.acknowledge(&old);
+            self.core.bus.acknowledge(&old.iter().map(|it| it.receipt).collect::<Vec<_>>());
         }
         new
     }
@@ -156,7 +175,7 @@ impl HandlerEndpoint {
         done: mpsc::UnboundedSender<Completion>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let refusal = self.core.refusal(&delivery);
-        let Delivery { envelope, receipt, .. } = delivery;
+        let envelope = delivery.envelope;
         let handler = self.handler(&envelope).cloned();
         let context = HandlerContext::new(envelope.clone(), self.core.clock.clone());
         let (core, endpoint, timeout) = (self.core.clone(), self.name, self.options.timeout);
@@ -168,6 +187,7 @@ impl HandlerEndpoint {
                 }
                 let Some(handler) = handler else { return Err(unknown(endpoint, &envelope)) };
                 tokio::select! {
+                    biased;
                     outcome = handler.handle(&context) => outcome,
                     () = core.clock.sleep(timeout) => Err(Failure::new(
                         FailureKind::Timeout,
@@ -181,7 +201,7 @@ impl HandlerEndpoint {
             metrics::histogram!("saga_handler_seconds", "endpoint" => endpoint).record(started.elapsed().as_secs_f64());
             core.probes.reached(Point::Performed).await;
             // The receiver outlives every sender.
-            let _ = done.send(Completion { envelope, receipt, result, stage: Stage::Open, _permit: permit });
+            let _ = done.send(Completion { envelope, result, stage: Stage::Open, _permit: permit });
         }
     }
 
@@ -190,8 +210,10 @@ impl HandlerEndpoint {
         loop {
             let mut batch = Vec::new();
             tokio::select! {
+                biased;
+                // Before what is new, as at a saga's endpoint.
+                () = put_off.due() => batch = put_off.take(),
                 n = completions.recv_many(&mut batch, BATCH) => if n == 0 { return },
-                () = put_off.due(&*self.core.clock) => batch = put_off.take(),
             }
             metrics::histogram!("saga_batch_size", "endpoint" => self.name).record(batch.len() as f64);
             let mut refused = Vec::new();
@@ -202,28 +224,26 @@ impl HandlerEndpoint {
                 let (mut now, later): (Vec<_>, _) =
                     batch.drain(..).partition(|it: &Completion| ids.insert(it.envelope.message_id));
                 batch = later;
-                self.settle(&mut now).await;
-                let mut running = running.lock().unwrap_or_else(PoisonError::into_inner);
-                for it in now {
-                    if it.stage == Stage::Refused {
-                        refused.push(Completion { stage: Stage::Open, ..it });
-                    } else {
-                        running.remove(&attempt_of(&it.envelope));
-                    }
-                }
+                self.settle(&mut now, running).await;
+                let again = now.into_iter().filter(|it| it.stage == Stage::Refused);
+                refused.extend(again.map(|it| Completion { stage: Stage::Open, ..it }));
             }
-            put_off.add(refused.into_iter(), self.core.clock.now());
+            put_off.add(refused.into_iter(), &self.core.clock);
         }
     }
 
     /// Commits the outcomes, or, if one spoils the commit, their halves, down to the culprit.
-    fn settle<'a>(&'a self, batch: &'a mut [Completion]) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    fn settle<'a>(
+        &'a self,
+        batch: &'a mut [Completion],
+        running: &'a Running,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
             let mut conflicts = Conflicts::of(self.name);
             loop {
-                let error = match self.commit(batch).await {
+                let error = match self.commit(batch, running).await {
                     Ok(()) => return,
-                    Err(StoreError::Conflict(reason)) => match self.drop_handled(batch).await {
+                    Err(StoreError::Conflict(reason)) => match self.drop_handled(batch, running).await {
                         Ok(0) => {
                             conflicts.met(&reason, &*self.core.clock).await;
                             continue;
@@ -235,8 +255,8 @@ impl HandlerEndpoint {
                 };
                 if batch.len() > 1 {
                     let (first, second) = batch.split_at_mut(batch.len() / 2);
-                    self.settle(first).await;
-                    self.settle(second).await;
+                    self.settle(first, running).await;
+                    self.settle(second, running).await;
                     return;
                 }
                 let it = &mut batch[0];
@@ -253,7 +273,7 @@ impl HandlerEndpoint {
     }
 
     /// Commits what is open in the batch.
-    async fn commit(&self, batch: &mut [Completion]) -> Result<(), StoreError> {
+    async fn commit(&self, batch: &mut [Completion], running: &Running) -> Result<(), StoreError> {
         let mut open: Vec<_> = batch.iter_mut().filter(|it| it.stage == Stage::Open).collect();
         if open.is_empty() {
             return Ok(());
@@ -270,27 +290,28 @@ impl HandlerEndpoint {
         for (it, verdict) in open.iter().zip(&verdicts) {
             report::verdict(self.name, &it.envelope, verdict);
         }
-        self.done(&mut open).await;
+        self.done(&mut open, running).await;
         Ok(())
     }
 
     /// Acknowledges what somebody else has handled meanwhile; says how many these were. The rest is still open.
-    async fn drop_handled(&self, batch: &mut [Completion]) -> Result<usize, StoreError> {
+    async fn drop_handled(&self, batch: &mut [Completion], running: &Running) -> Result<usize, StoreError> {
         let mut open: Vec<_> = batch.iter_mut().filter(|it| it.stage == Stage::Open).collect();
         let ids: Vec<Uuid> = open.iter().map(|it| it.envelope.message_id).collect();
         let handled = handled_before(&self.core, self.name, &ids).await?;
         open.retain(|it| handled.contains(&it.envelope.message_id));
         if !open.is_empty() {
-            self.done(&mut open).await;
+            self.done(&mut open, running).await;
         }
         Ok(open.len())
     }
 
-    async fn done(&self, batch: &mut [&mut Completion]) {
+    async fn done(&self, batch: &mut [&mut Completion], running: &Running) {
+        let mut receipts = Vec::new();
         for it in &mut *batch {
             it.stage = Stage::Done;
+            receipts.extend(running.end(&it.envelope));
         }
-        let receipts: Vec<_> = batch.iter().map(|it| it.receipt).collect();
         self.core.bus.acknowledge(&receipts);
         self.core.probes.reached(Point::Acknowledged).await;
     }

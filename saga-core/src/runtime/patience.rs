@@ -1,8 +1,9 @@
 //! What an endpoint does when the store says no again and again: it goes on, without hurry, and forgets nothing.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 
 use crate::clock::Clock;
 use crate::runtime::core::BATCH;
@@ -24,23 +25,23 @@ const CONFLICT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// They are not acknowledged, so the relay's window, or the bus's prefetch, bounds how many there can be.
 pub(crate) struct PutOff<T> {
     waiting: Vec<T>,
-    pause: Duration,
-    due: DateTime<Utc>,
+    next: Duration,
+    pause: Pause,
 }
 
 impl<T> Default for PutOff<T> {
     fn default() -> Self {
-        Self { waiting: Vec::new(), pause: REFUSED_PAUSE, due: DateTime::UNIX_EPOCH }
+        Self { waiting: Vec::new(), next: REFUSED_PAUSE, pause: Pause::default() }
     }
 }
 
 impl<T> PutOff<T> {
     /// Returns when the messages are to be tried again; never, if there are none.
-    pub(crate) async fn due(&self, clock: &dyn Clock) {
+    pub(crate) async fn due(&mut self) {
         if self.waiting.is_empty() {
             std::future::pending::<()>().await;
         }
-        clock.sleep_until(self.due).await;
+        self.pause.over().await;
     }
 
     /// The messages that are to be tried now.
@@ -49,14 +50,35 @@ impl<T> PutOff<T> {
     }
 
     /// Puts off what was refused in a batch.
-    pub(crate) fn add(&mut self, refused: impl Iterator<Item = T>, now: DateTime<Utc>) {
+    pub(crate) fn add(&mut self, refused: impl Iterator<Item = T>, clock: &Arc<dyn Clock>) {
         let waited = !self.waiting.is_empty();
         self.waiting.extend(refused);
         if self.waiting.is_empty() {
-            self.pause = REFUSED_PAUSE;
+            self.next = REFUSED_PAUSE;
         } else if !waited {
-            self.due = now + self.pause;
-            self.pause = (self.pause * 2).min(REFUSED_PAUSE_MAX);
+            self.pause.begin(clock, self.next);
+            self.next = (self.next * 2).min(REFUSED_PAUSE_MAX);
+        }
+    }
+}
+
+/// A pause that has begun, which a loop waits for beside other things. It is a length and not a time of day: a clock that
+/// is set back must not make a second last for an hour.
+#[derive(Default)]
+pub(crate) struct Pause(Option<Pin<Box<dyn Future<Output = ()> + Send>>>);
+
+impl Pause {
+    /// Begins it, in place of one that may not be over.
+    pub(crate) fn begin(&mut self, clock: &Arc<dyn Clock>, length: Duration) {
+        let clock = clock.clone();
+        self.0 = Some(Box::pin(async move { clock.sleep(length).await }));
+    }
+
+    /// Returns when it is over, at once if none has begun. May be dropped and called again: the pause goes on.
+    pub(crate) async fn over(&mut self) {
+        if let Some(pause) = &mut self.0 {
+            pause.await;
+            self.0 = None;
         }
     }
 }

@@ -1,41 +1,31 @@
 //! The relay: outbox → bus → confirm → settle. Rows are handed over in memory after their commit; a sweep finds the
 //! ones that nobody handed over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Confirm, SendError};
-use crate::commit::{Commit, Lane, Name, OutboxId, OutboxRow};
-use crate::failure::{Failure, FailureKind};
+use crate::commit::{Lane, OutboxId, OutboxRow};
 use crate::probe::Point;
 use crate::runtime::core::Core;
-use crate::runtime::report;
-use crate::store::{Page, StoreError};
-use crate::unit_of_work::{self, Failed};
+use crate::runtime::patience::Pause;
+use crate::runtime::settle::{self, SETTLE, Settle, Settled};
+use crate::store::Page;
 
 /// How many messages of one lane may be sent and not confirmed. It bounds what the relay and an embedded bus keep in
 /// memory; ten thousand waiting activities must fit. What has no room stays in the outbox, and keeps no other lane.
 const WINDOW: usize = 16_384;
 /// How many rows a sweep reads at once.
 const PAGE: usize = 1_000;
-/// How many confirms are settled in one transaction at the most.
-const SETTLE: usize = 1_024;
-/// How long confirmed rows wait for more of their kind before they are settled. Nobody waits for a settled row, and a
-/// transaction of its own for each would make those wait who do; after a crash the unsettled are sent again, and known.
-const SETTLE_LINGER: Duration = Duration::from_millis(5);
 /// The pause before messages that the bus could not take are sent again.
 const RESEND_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a sweep that has failed; what is handed over in memory is sent meanwhile.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-
-/// The endpoint's name in the dead letter of a published message.
-pub(crate) const PUBLISHED: &str = "(published)";
 
 pub(crate) struct Relay {
     pub(crate) core: Arc<Core>,
@@ -49,16 +39,16 @@ struct Sending {
     core: Arc<Core>,
     /// Sent and not settled.
     in_flight: HashMap<OutboxId, OutboxRow>,
-    lanes: HashMap<Lane, InLane>,
+    lanes: BTreeMap<Lane, InLane>,
     /// The sweep over all lanes goes on after this row; `None`: it is done.
     sweep_after: Option<OutboxId>,
     /// Rows of a process that is gone are to be taken over.
     orphans: bool,
-    /// No sweep before this time: the last one has failed.
-    sweep_at: DateTime<Utc>,
-    /// What the bus could not take, and when it is sent again.
+    /// No sweep before it is over: the last one has failed.
+    sweep_pause: Pause,
+    /// What the bus could not take, to be sent again when the pause is over.
     again: Vec<OutboxId>,
-    again_at: DateTime<Utc>,
+    again_pause: Pause,
 }
 
 /// One lane of the outbox.
@@ -77,37 +67,47 @@ impl Relay {
         let mut sending = Sending {
             core: core.clone(),
             in_flight: HashMap::new(),
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
             sweep_after: Some(0),
             orphans: false,
-            sweep_at: core.clock.now(),
+            sweep_pause: Pause::default(),
             again: Vec::new(),
-            again_at: core.clock.now(),
+            again_pause: Pause::default(),
         };
         let (settle, to_settle) = mpsc::unbounded_channel();
         let (settled, mut were_settled) = mpsc::unbounded_channel();
         let mut settler = JoinSet::new();
-        settler.spawn(run_settler(core.clone(), to_settle, settled));
+        settler.spawn(settle::run(core.clone(), to_settle, settled));
         let (mut rows, mut confirmed, mut done) = (Vec::new(), Vec::new(), Vec::new());
+        let mut swept = false;
         loop {
             let next = sending.next_sweep();
+            // A sweep and what is handed over take turns; there may be much of both.
+            let sweeps = next.is_some() && (!swept || self.handed_over.is_empty());
             tokio::select! {
+                // What is rare goes first, because what is always ready must not keep it from its turn. Confirms and what
+                // was settled come to an end when nothing more is sent.
+                biased;
                 () = self.closing.cancelled() => break,
+                () = core.sweep.notified() => sending.sweep_after = Some(0),
+                () = core.orphans.notified() => sending.orphans = true,
+                () = sending.again_pause.over(), if !sending.again.is_empty() => sending.resend().await,
                 n = self.confirms.recv_many(&mut confirmed, SETTLE) => {
                     if n == 0 { break }
                     sending.confirmed(confirmed.drain(..), &settle);
                 }
+                _ = were_settled.recv_many(&mut done, SETTLE) => {
+                    sending.settled(done.drain(..));
+                }
+                () = sending.sweep_pause.over(), if sweeps => {
+                    swept = true;
+                    sending.sweep(next).await;
+                }
                 n = self.handed_over.recv_many(&mut rows, SETTLE) => {
                     if n == 0 { break }
+                    swept = false;
                     sending.send(rows.drain(..).flatten()).await;
                 }
-                _ = were_settled.recv_many(&mut done, SETTLE) => {
-                    sending.settled(done.drain(..).flatten());
-                }
-                () = core.sweep.notified() => sending.sweep_after = Some(0),
-                () = core.orphans.notified() => sending.orphans = true,
-                () = core.clock.sleep_until(sending.again_at), if !sending.again.is_empty() => sending.resend().await,
-                () = core.clock.sleep_until(sending.sweep_at), if next.is_some() => sending.sweep(next).await,
             }
         }
         while let Ok(confirm) = self.confirms.try_recv() {
@@ -142,14 +142,25 @@ impl Sending {
         }
     }
 
-    fn settled(&mut self, ids: impl Iterator<Item = OutboxId>) {
-        for id in ids {
-            if let Some(row) = self.in_flight.remove(&id)
-                && let Some(lane) = self.lanes.get_mut(&Lane::of(&row))
-            {
-                lane.in_flight -= 1;
+    fn settled(&mut self, settled: impl Iterator<Item = Settled>) {
+        for Settled { gone, kept } in settled {
+            for id in gone {
+                if let Some(row) = self.in_flight.remove(&id)
+                    && let Some(lane) = self.lanes.get_mut(&Lane::of(&row))
+                {
+                    lane.in_flight -= 1;
+                }
             }
+            kept.into_iter().for_each(|id| self.later(id));
         }
+    }
+
+    /// Sends a row again, after a pause.
+    fn later(&mut self, id: OutboxId) {
+        if self.again.is_empty() {
+            self.again_pause.begin(&self.core.clock, RESEND_PAUSE);
+        }
+        self.again.push(id);
     }
 
     /// What is to be swept now, if anything: all lanes, or one that is behind and half empty.
@@ -180,7 +191,7 @@ impl Sending {
             Ok(page) => page,
             Err(error) => {
                 tracing::warn!(%error, "the outbox can not be swept; trying again");
-                self.sweep_at = self.core.clock.now() + SWEEP_PAUSE;
+                self.sweep_pause.begin(&self.core.clock, SWEEP_PAUSE);
                 return;
             }
         };
@@ -210,10 +221,7 @@ impl Sending {
                 Ok(()) => arrived.push(id),
                 Err(SendError::Unavailable(error)) => {
                     tracing::warn!(outbox_id = id, error, "the bus did not take a message; sending it again");
-                    if self.again.is_empty() {
-                        self.again_at = self.core.clock.now() + RESEND_PAUSE;
-                    }
-                    self.again.push(id);
+                    self.later(id);
                 }
                 Err(SendError::Unroutable(error)) => {
                     if let Some(row) = self.in_flight.get(&id) {
@@ -238,77 +246,6 @@ enum Sweep {
     Orphans,
     /// At one lane, after this row.
     Lane { lane: Lane, after: OutboxId },
-}
-
-enum Settle {
-    Arrived(Vec<OutboxId>),
-    SetAside(OutboxId, OutboxRow, String),
-}
-
-/// Takes confirmed rows out of the outbox, and sets aside the ones that have no place to go.
-async fn run_settler(
-    core: Arc<Core>,
-    mut to_settle: mpsc::UnboundedReceiver<Settle>,
-    settled: mpsc::UnboundedSender<Vec<OutboxId>>,
-) {
-    let mut batch = Vec::new();
-    while to_settle.recv_many(&mut batch, SETTLE).await > 0 {
-        // Real time, not the clock's: a matter of the machine's pace, and of nothing that happens.
-        tokio::time::sleep(SETTLE_LINGER).await;
-        while batch.len() < SETTLE
-            && let Ok(more) = to_settle.try_recv()
-        {
-            batch.push(more);
-        }
-        core.probes.reached(Point::Confirmed).await;
-        let mut arrived = Vec::new();
-        for it in batch.drain(..) {
-            match it {
-                Settle::Arrived(ids) => arrived.extend(ids),
-                Settle::SetAside(id, row, error) => {
-                    if set_aside(&core, id, &row, error).await {
-                        arrived.push(id);
-                    }
-                }
-            }
-        }
-        let mut commit = Commit::new(core.clock.now());
-        commit.settled.clone_from(&arrived);
-        if let Err(error) = core.commit(commit).await {
-            tracing::error!(%error, "outbox rows can not be settled; they are sent again at the next start");
-        }
-        core.probes.reached(Point::Settled).await;
-        // The relay may have ended; then nobody needs to know.
-        let _ = settled.send(arrived);
-    }
-}
-
-/// A row that can never be delivered becomes a dead letter, and blocks no other. Says whether the row may go: one whose
-/// dead letter can not be stored stays in the outbox.
-async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) -> bool {
-    let envelope = &row.envelope;
-    let endpoint = row.destination.clone().unwrap_or(PUBLISHED.into());
-    let mut commit = Commit::new(core.clock.now());
-    let journal = envelope.saga().zip(envelope.correlation_id).map(|(saga, instance)| {
-        let (saga, outcome) = (Name::Owned(saga.to_owned()), crate::commit::JournalOutcome::Faulted);
-        unit_of_work::journal_line(saga, instance, endpoint.clone(), envelope, outcome, commit.at)
-    });
-    let failure = Failure::new(FailureKind::Unroutable, error);
-    let failed = Failed { envelope, endpoint: endpoint.clone(), journal, failure, answer: None };
-    let verdict = unit_of_work::fail(failed, &core.retry, &mut commit);
-    commit.settled.push(id);
-    match core.commit(commit).await {
-        Ok(()) => {
-            report::verdict(&endpoint, envelope, &verdict);
-            true
-        }
-        // Another row of the same message was set aside before.
-        Err(StoreError::Conflict(_)) => true,
-        Err(error) => {
-            tracing::error!(outbox_id = id, %error, "a dead letter can not be stored; its message stays in the outbox");
-            false
-        }
-    }
 }
 
 #[cfg(test)]
@@ -345,11 +282,12 @@ mod tests {
             sweep: Notify::new(),
             orphans: Notify::new(),
             timers: TimerWake::default(),
+            unsure: Notify::new(),
             stopping: CancellationToken::new(),
         });
-        let (sweep_at, again_at) = (core.clock.now(), core.clock.now());
-        let (in_flight, lanes) = (HashMap::new(), HashMap::new());
-        Sending { core, in_flight, lanes, sweep_after: None, orphans: false, sweep_at, again: Vec::new(), again_at }
+        let (sweep_pause, again_pause) = (Pause::default(), Pause::default());
+        let (in_flight, lanes, again) = (HashMap::new(), BTreeMap::new(), Vec::new());
+        Sending { core, in_flight, lanes, sweep_after: None, orphans: false, sweep_pause, again, again_pause }
     }
 
     #[tokio::test]
@@ -362,7 +300,7 @@ mod tests {
         assert_eq!(sending.in_flight.len(), WINDOW + 10, "another lane is not kept by it");
         assert!(sending.next_sweep().is_none(), "nothing is swept before half of the lane is free");
 
-        sending.settled(1..window / 2 + 2);
+        sending.settled([Settled { gone: (1..window / 2 + 2).collect(), kept: Vec::new() }].into_iter());
         let next = sending.next_sweep().expect("half of the lane is free");
         assert_eq!(next, Sweep::Lane { lane: Lane::Event("Test:Slow".into()), after: window });
         let before = sending.in_flight.len();

@@ -158,6 +158,7 @@ pub(crate) async fn run(core: Arc<Core>, mut deliveries: mpsc::UnboundedReceiver
     let mut batch = Vec::new();
     loop {
         tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             n = deliveries.recv_many(&mut batch, BATCH) => if n == 0 { return },
         }
@@ -188,6 +189,7 @@ impl Client {
             None => self.publish(envelope).await?,
         }
         let answer = tokio::select! {
+            biased;
             answer = answer => answer.map_err(|_| RequestError::Stopped)?,
             () = self.core.stopping.cancelled() => return Err(RequestError::Stopped),
             () = self.core.clock.sleep(timeout) => return Err(RequestError::Timeout(timeout)),

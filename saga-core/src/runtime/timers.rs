@@ -20,11 +20,13 @@ pub(crate) async fn run(core: Arc<Core>) {
         let asked = match core.timers.next() {
             Wake::Ask => true,
             Wake::At(due) => tokio::select! {
+                biased;
                 () = core.stopping.cancelled() => return,
                 () = core.timers.changed() => false,
                 () = core.clock.sleep_until(due) => true,
             },
             Wake::Never => tokio::select! {
+                biased;
                 () = core.stopping.cancelled() => return,
                 () = core.timers.changed() => false,
             },
@@ -40,6 +42,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             tracing::warn!(%error, "due timers can not be read or moved; trying again");
             core.timers.refresh();
             tokio::select! {
+                biased;
                 () = core.stopping.cancelled() => return,
                 () = core.clock.sleep(PAUSE) => {}
             }

@@ -13,6 +13,10 @@ const BITE: usize = 1_000;
 /// The pause between two bites, so that a large purge leaves the store to the flow most of the time.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a database may take to carry out what it was sent over a connection that is lost. Nobody is told of the rows
+/// of such a commit, and its repetition may have ended before in a conflict of another kind.
+const LATE: Duration = Duration::from_secs(30);
+
 /// How long what nobody needs any more is kept.
 ///
 /// The outbox needs no limit: a row is removed as soon as the bus has confirmed it, and never before.
@@ -41,6 +45,7 @@ impl Default for Retention {
 pub(crate) async fn watch(core: Arc<Core>) {
     loop {
         let change = tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             change = core.store.changed() => change,
         };
@@ -51,10 +56,29 @@ pub(crate) async fn watch(core: Arc<Core>) {
     }
 }
 
+/// Looks for what commits have left that were carried out after nobody waited for them any more, until the runtime stops.
+pub(crate) async fn look_again(core: Arc<Core>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = core.stopping.cancelled() => return,
+            () = core.unsure.notified() => {}
+        }
+        tokio::select! {
+            biased;
+            () = core.stopping.cancelled() => return,
+            () = core.clock.sleep(LATE) => {}
+        }
+        core.sweep.notify_one();
+        core.timers.refresh();
+    }
+}
+
 /// Removes old rows in small bites, until the runtime stops.
 pub(crate) async fn purge(core: Arc<Core>, retention: Retention) {
     loop {
         tokio::select! {
+            biased;
             () = core.stopping.cancelled() => return,
             () = core.clock.sleep(retention.interval) => {}
         }
@@ -70,6 +94,7 @@ pub(crate) async fn purge(core: Arc<Core>, retention: Retention) {
         for old in old.into_iter().flatten() {
             while bite(&core, old).await {
                 tokio::select! {
+                    biased;
                     () = core.stopping.cancelled() => return,
                     () = core.clock.sleep(PAUSE) => {}
                 }
