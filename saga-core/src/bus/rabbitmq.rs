@@ -21,6 +21,7 @@ mod topology;
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -188,7 +189,7 @@ impl Bus for RabbitMqBus {
         if self.shared.ledger.is_deaf() == Some(true) {
             return Err("the runtime of this bus has stopped".to_owned());
         }
-        let silence = self.shared.ledger.silence().map(|(long, waiting)| {
+        let silence = self.shared.ledger.silence(Instant::now()).map(|(long, waiting)| {
             let seconds = long.as_secs();
             format!(
                 "the broker has confirmed nothing for {seconds} s and {waiting} messages wait: it may take none because its \

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
 use super::connection::{Cause, Loss};
-use super::events::Returned;
+use super::events::{Confirmed, Returned};
 use super::properties::Skipped;
 use super::receipts::Receipts;
 use crate::bus::{Confirm, SendError};
@@ -128,7 +128,7 @@ impl Ledger {
     }
 
     /// The connection has ended. What it had not confirmed waits at the front again, in its order.
-    pub(super) fn end(&self, loss: &Loss) {
+    pub(super) fn end(&self, loss: &Loss, now: Instant) {
         let mut book = self.book();
         book.session += 1;
         let pending = std::mem::take(&mut book.pending);
@@ -149,16 +149,15 @@ impl Ledger {
             }
         }
         book.silent_here = None;
-        if !is_long(book.silent_since, SILENCE) {
+        if !is_long(book.silent_since, SILENCE, now) {
             book.silent_since = None;
         }
     }
 
     /// The next message to publish, when there is one and the window has room for it. It stays until it is
     /// [published](Self::published) or [settled](Self::settle).
-    pub(super) fn next(&self, session: u64) -> Option<Parcel> {
+    pub(super) fn next(&self, session: u64, now: Instant) -> Option<Parcel> {
         let mut book = self.book();
-        let now = Instant::now();
         while book.later.front().is_some_and(|(due, _)| *due <= now) {
             let parcel = book.later.pop_front().map(|(_, parcel)| Waiting { parcel, strikes: 0 });
             book.waiting.extend(parcel);
@@ -176,7 +175,7 @@ impl Ledger {
     }
 
     /// The next message is being published. Called before it is, so that none is forgotten.
-    pub(super) fn published(&self, session: u64, key: Option<Key>) -> bool {
+    pub(super) fn published(&self, session: u64, key: Option<Key>, now: Instant) -> bool {
         let mut book = self.book();
         if book.session != session {
             return false;
@@ -185,21 +184,20 @@ impl Ledger {
         book.last_tag += 1;
         let tag = book.last_tag;
         book.pending.insert(tag, Pending { waiting, key, returned: None });
-        let now = Instant::now();
         book.silent_since.get_or_insert(now);
         book.silent_here.get_or_insert(now);
         true
     }
 
     /// The next message can not be published: its outcome is known already.
-    pub(super) fn settle(&self, session: u64, why: SendError) {
+    pub(super) fn settle(&self, session: u64, why: SendError, now: Instant) {
         let mut book = self.book();
         if book.session != session {
             return;
         }
         let Some(waiting) = book.waiting.pop_front() else { return };
         book.suspects = book.suspects.saturating_sub(1);
-        self.outcome(&mut book, waiting.parcel, Err(why));
+        self.outcome(&mut book, waiting.parcel, Err(why), now);
     }
 
     /// No queue has taken a message; the broker confirms it next.
@@ -221,7 +219,8 @@ impl Ledger {
     }
 
     /// The broker has taken a message (and all before it), or refused it.
-    pub(super) fn confirmed(&self, session: u64, tag: u64, multiple: bool, taken: bool) {
+    pub(super) fn confirmed(&self, session: u64, it: Confirmed, now: Instant) {
+        let Confirmed { tag, multiple, taken } = it;
         let mut book = self.book();
         if book.session != session {
             return;
@@ -233,7 +232,7 @@ impl Ledger {
             book.pending.remove_entry(&tag).into_iter().collect()
         };
         book.answered = true;
-        let since = (!book.pending.is_empty()).then(Instant::now);
+        let since = (!book.pending.is_empty()).then_some(now);
         (book.silent_since, book.silent_here) = (since, since);
         book.suspects = book.suspects.saturating_sub(settled.len());
         for Pending { waiting, returned, .. } in settled.into_values() {
@@ -243,21 +242,21 @@ impl Ledger {
                 (true, None) => (Ok(()), "taken"),
             };
             metrics::counter!("saga_bus_confirms_total", "result" => label).increment(1);
-            self.outcome(&mut book, waiting.parcel, outcome);
+            self.outcome(&mut book, waiting.parcel, outcome, now);
         }
     }
 
     /// For how long the broker has confirmed nothing although messages wait for it, if that is too long, and how many do.
-    pub(super) fn silence(&self) -> Option<(Duration, usize)> {
+    pub(super) fn silence(&self, now: Instant) -> Option<(Duration, usize)> {
         let book = self.book();
         let waiting = book.waiting.len() + book.pending.len();
-        let silent = book.silent_since.map(|since| since.elapsed());
+        let silent = book.silent_since.map(|since| now.saturating_duration_since(since));
         silent.filter(|it| *it >= SILENCE && waiting > 0).map(|it| (it, waiting))
     }
 
     /// Whether this connection has been silent for so long that it is to be replaced.
-    pub(super) fn is_mute(&self) -> bool {
-        is_long(self.book().silent_here, SILENCE_MAX)
+    pub(super) fn is_mute(&self, now: Instant) -> bool {
+        is_long(self.book().silent_here, SILENCE_MAX, now)
     }
 
     /// How many messages are published and not confirmed.
@@ -292,11 +291,11 @@ impl Ledger {
         }
     }
 
-    fn outcome(&self, book: &mut Book, parcel: Parcel, outcome: Result<(), SendError>) {
+    fn outcome(&self, book: &mut Book, parcel: Parcel, outcome: Result<(), SendError>, now: Instant) {
         match (parcel, outcome) {
             (Parcel::Row(id, _), outcome) => self.confirm(id, outcome),
             (Parcel::Skipped(skipped), Ok(())) => self.receipts.acknowledge(&[skipped.receipt]),
-            (parcel @ Parcel::Skipped(_), Err(_)) => book.later.push_back((Instant::now() + SKIP_PAUSE, parcel)),
+            (parcel @ Parcel::Skipped(_), Err(_)) => book.later.push_back((now + SKIP_PAUSE, parcel)),
         }
     }
 
@@ -312,8 +311,8 @@ impl Ledger {
     }
 }
 
-fn is_long(since: Option<Instant>, limit: Duration) -> bool {
-    since.is_some_and(|since| since.elapsed() >= limit)
+fn is_long(since: Option<Instant>, limit: Duration, now: Instant) -> bool {
+    since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
 }
 
 fn no_place(parcel: &Parcel, why: &str) -> String {
@@ -324,3 +323,6 @@ fn no_place(parcel: &Parcel, why: &str) -> String {
         _ => why.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -46,13 +46,17 @@ impl Session for Publisher {
     }
 
     fn overdue(&self, watch: &Watch) -> Option<String> {
-        let mute =
-            || self.shared.ledger.is_mute().then(|| format!("the broker has confirmed nothing for {SILENCE_MAX:?}"));
+        let mute = || {
+            self.shared
+                .ledger
+                .is_mute(Instant::now())
+                .then(|| format!("the broker has confirmed nothing for {SILENCE_MAX:?}"))
+        };
         watch.overdue(Instant::now()).or_else(mute)
     }
 
     fn ended(&self, loss: &Loss, _: Duration) {
-        self.shared.ledger.end(loss);
+        self.shared.ledger.end(loss, Instant::now());
         self.shared.ledger.report();
     }
 }
@@ -117,9 +121,7 @@ impl Publishing {
 
     fn heard(&mut self, event: &ChannelEvent) -> Result<(), Loss> {
         match event {
-            ChannelEvent::Confirmed { tag, multiple, taken } => {
-                self.ledger().confirmed(self.session, *tag, *multiple, *taken);
-            }
+            ChannelEvent::Confirmed(it) => self.ledger().confirmed(self.session, *it, Instant::now()),
             ChannelEvent::Returned(returned) => {
                 self.ledger().returned(self.session, returned);
                 self.destinations.forget_skipped();
@@ -137,9 +139,9 @@ impl Publishing {
     /// Publishes what the window has room for.
     async fn publish_all(&mut self) -> Result<(), Loss> {
         let mut burst = 0;
-        while let Some(parcel) = self.shared.ledger.next(self.session) {
+        while let Some(parcel) = self.shared.ledger.next(self.session, Instant::now()) {
             if let Err(why) = self.publish(&parcel).await? {
-                self.ledger().settle(self.session, why);
+                self.ledger().settle(self.session, why, Instant::now());
             }
             burst += 1;
             if burst % BURST == 0 {
@@ -173,7 +175,7 @@ impl Publishing {
             routing_key,
             message_id: properties.message_id().cloned(),
         });
-        if !self.ledger().published(self.session, key) {
+        if !self.ledger().published(self.session, key, Instant::now()) {
             return Err(Loss::stopped());
         }
         // What amqprs says of it means nothing; the confirm does, or that the channel ends.
