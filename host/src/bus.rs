@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use saga_core::wire::HostInfo;
 use saga_core::{Bus, EmbeddedBus, QueueType, RabbitMqBus};
 
 use crate::config::{BusUrl, Config, QueueKind};
@@ -38,7 +39,8 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
     let mut builder = RabbitMqBus::builder(url.expose())
         .queue_type(queues)
         .heartbeat(config.rabbitmq.heartbeat)
-        .connection_name("saga-host");
+        .connection_name("saga-host")
+        .host(HostInfo::of_this_process("saga-host", env!("CARGO_PKG_VERSION")));
     if let Some(file) = &config.rabbitmq.ca_file {
         builder = builder.ca_file(file);
     }

@@ -39,6 +39,6 @@ pub use store::memory::MemoryOrders;
 pub use store::postgres::{PostgresOrderRows, PostgresOrders};
 pub use store::sqlite::{SqliteOrderRows, SqliteOrders};
 pub use submission::{
-    CheckedOrder, FieldError, MAX_ITEMS, MAX_PRICE, MAX_PRODUCT_ID, MAX_QUANTITY, MAX_TOTAL, NewItem, NewOrder,
-    PRICE_SCALE, submission_id,
+    CheckedOrder, FieldError, MAX_ITEMS, MAX_PRICE, MAX_PRODUCT_ID, MAX_QUANTITY, MAX_TOTAL, MAX_USER_ID, NewItem,
+    NewOrder, PRICE_SCALE, submission_id,
 };

@@ -118,6 +118,67 @@ fn given_a_message_as_dotnet_may_write_it_when_it_is_read_leniently_then_it_is_t
     assert_eq!(order, expected);
 }
 
+/// A submission as another service writes it, with something changed.
+fn submitted(change: impl FnOnce(&mut Value)) -> Result<OrderSubmitted, String> {
+    let mut json = json!({"orderId": ORDER, "userId": "ann", "total": 109.8, "items": [
+        {"productId": "tea", "quantity": 2, "price": "49.9000"}, {"productId": "cup", "quantity": 1, "price": 10}]});
+    change(&mut json);
+    serde_json::from_value(json).map_err(|error| error.to_string())
+}
+
+#[test]
+fn given_a_submission_without_a_fingerprint_when_it_is_read_then_it_is_that_of_the_same_order_over_rest() {
+    let ordered = |product: &str, quantity, price: &str| NewItem {
+        product_id: product.to_owned(),
+        quantity,
+        price: price.to_owned(),
+    };
+    let order = NewOrder { items: vec![ordered("tea", 2, "49.9"), ordered("cup", 1, "10.00")] };
+    let expected = order.check().unwrap().submission(id(7), "ann");
+    for absent in [None, Some(Value::Null), Some(json!(""))] {
+        let read = submitted(|it| {
+            it.as_object_mut().unwrap().extend(absent.map(|absent| ("fingerprint".to_owned(), absent)));
+        });
+        assert_eq!(read.as_ref(), Ok(&expected));
+    }
+    let total = expected.total.to_string();
+    assert_eq!((&*total, expected.items[0].price.to_string().as_str()), ("109.80", "49.90"), "as they are stored");
+    assert_eq!(submitted(|it| it["fingerprint"] = json!("f")).unwrap().fingerprint, "f");
+}
+
+#[test]
+fn given_a_submission_that_is_wrong_when_it_is_read_then_it_is_none_and_it_is_said_what_is_wrong() {
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 15] = [
+        (|it| it["orderId"] = json!("00000000-0000-0000-0000-000000000000"), "orderId: is an id of zeros"),
+        (|it| it["userId"] = json!(""), "userId: is empty"),
+        (|it| it["userId"] = json!("a".repeat(201)), "userId: has 201 characters; at most 200 are allowed"),
+        (|it| it["userId"] = json!("a\u{0}b"), "userId: has a control character"),
+        (|it| it["items"] = json!([]), "items: is empty; at least one item is expected"),
+        (|it| it["items"][1]["quantity"] = json!(-1), "items[1].quantity: is -1; 1 to 10000 is expected"),
+        (|it| it["items"][1]["quantity"] = json!(0), "items[1].quantity: is 0; 1 to 10000 is expected"),
+        (|it| it["items"][0]["price"] = json!("49.905"), "items[0].price: has 3 decimals; at most 2 are allowed"),
+        (|it| it["items"][0]["price"] = json!(-0.01), "items[0].price: is negative"),
+        (|it| it["items"][0]["productId"] = json!(" "), "items[0].productId: is empty"),
+        (|it| it["total"] = json!("109.81"), "total: is 109.81, and its items cost 109.80"),
+        (|it| it["total"] = json!(-109.8), "total: is -109.8, and its items cost 109.80"),
+        (
+            |it| (it["userId"], it["total"]) = (json!(""), json!(1)),
+            "userId: is empty; total: is 1, and its items cost 109.80",
+        ),
+        (
+            |it| {
+                it["items"] = json!([{"productId": "", "quantity": 0, "price": -1}, {"productId": "", "quantity": 0, "price": -1}])
+            },
+            "items[0].productId: is empty; items[0].quantity: is 0; 1 to 10000 is expected; items[0].price: is negative; and 3 more",
+        ),
+        (|it| drop(it.as_object_mut().unwrap().remove("total")), "missing field `total`"),
+    ];
+    for (change, expected) in cases {
+        assert_eq!(submitted(change).unwrap_err(), expected);
+    }
+}
+
 #[test]
 fn the_endpoints_have_the_names_that_are_declared_on_the_bus() {
     assert_eq!([ORDER_SAGA, ORDER_PAYMENT, ORDER_NOTIFIER], ["order-saga", "order-payment", "order-notifier"]);

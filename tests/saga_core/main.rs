@@ -9,6 +9,7 @@ mod crash;
 mod deliver;
 mod effect;
 mod explore;
+mod foreign;
 mod given;
 mod graph;
 mod handlers;

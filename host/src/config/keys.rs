@@ -30,6 +30,9 @@ const RETRIES_MAX: u32 = 100;
 /// More calls at once than this need more memory than a process should take.
 const CONCURRENCY_MAX: usize = 100_000;
 
+/// Below the hundred deliveries after which the broker itself puts a message aside.
+const DELIVERIES_MAX: u32 = 90;
+
 /// More connections than this are more than PostgreSQL serves well.
 const CONNECTIONS_MAX: u32 = 1_000;
 
@@ -120,8 +123,9 @@ static KEYS: [Key; 30] = [
         c.rabbitmq.ca_file = Some(v.into());
         Ok(())
     }),
-    key("bus.delivery_limit", "a whole number from 1 to 1000", Shown::Whole, |c, v| {
-        c.rabbitmq.delivery_limit = number(v).filter(|limit| (1..=1000).contains(limit)).ok_or(Refused::Unexpected)?;
+    key("bus.delivery_limit", "a whole number from 1 to 90", Shown::Whole, |c, v| {
+        c.rabbitmq.delivery_limit =
+            number(v).filter(|limit| (1..=DELIVERIES_MAX).contains(limit)).ok_or(Refused::Unexpected)?;
         Ok(())
     }),
     key("retention.inbox", KEPT, Shown::Whole, |c, v| {

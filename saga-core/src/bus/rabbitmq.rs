@@ -11,6 +11,7 @@ mod events;
 mod health;
 mod ledger;
 mod link;
+mod parcel;
 mod properties;
 mod publisher;
 mod receipts;
@@ -36,7 +37,8 @@ use builder::Settings;
 pub use builder::{BuildError, QueueType, RabbitMqBusBuilder};
 use consumer::Consumer;
 use health::{Health, Side};
-use ledger::{Ledger, Parcel};
+use ledger::Ledger;
+use parcel::Parcel;
 use publisher::Publisher;
 use receipts::Receipts;
 use supervisor::supervise;
@@ -56,9 +58,10 @@ use topology::Plan;
 ///   the other endpoints go on.
 ///
 /// At the broker, an endpoint is a fanout exchange and a durable queue of its name, and an event a fanout exchange of its
-/// type's name. A message of a type that its endpoint does not handle moves to the queue `<endpoint>_skipped`. One that breaks
-/// the connection over which it is delivered, which amqprs does over headers that are not UTF-8, moves to `<endpoint>_error`
-/// after a hundred times, if the queue is a quorum queue.
+/// type's name. What is sent to an address goes straight into the queue of its name; where there is none, to the exchange of
+/// that name, because a service may want its faults at an exchange. A message of a type that its endpoint does not handle
+/// moves to the queue `<endpoint>_skipped`. One that breaks the connection over which it is delivered, which amqprs does over
+/// headers that are not UTF-8, moves to `<endpoint>_error` after a hundred times, if the queue is a quorum queue.
 ///
 /// Each connection has a thread of its own. The crate feature `traces` of amqprs is off; who turns it on must keep its
 /// level at `amqprs=info`, because below that it logs passwords and messages.

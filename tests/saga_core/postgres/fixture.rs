@@ -172,11 +172,11 @@ pub(super) fn ids(rows: &[(OutboxId, OutboxRow)]) -> Vec<OutboxId> {
     rows.iter().map(|(id, _)| *id).collect()
 }
 
-/// Repeats what a store that is away can not do, as the runtime does.
-pub(super) async fn patiently<T>(mut work: impl AsyncFnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+/// Commits, again and again while the store is away, as the runtime does.
+pub(super) async fn commit_patiently(store: &PostgresStore, work: &Arc<Commit>) -> Result<Vec<OutboxId>, StoreError> {
     let repeated = async {
         loop {
-            match work().await {
+            match store.commit(work.clone()).await {
                 Err(StoreError::Unavailable(_)) => tokio::task::yield_now().await,
                 done => return done,
             }

@@ -264,7 +264,7 @@ async fn given_bytes_that_nobody_can_decode_when_delivered_then_they_come_as_suc
     let delivery = house.delivery().await;
     let raw = delivery.envelope.as_raw().expect("nobody can decode it");
     assert_eq!(raw.bytes, body);
-    house.acknowledge(&[delivery.clone()]);
+    house.acknowledge(std::slice::from_ref(&delivery));
 
     foreign.declare_queue("elsewhere", &[]).await;
     house.send(1, Some("elsewhere"), Envelope::clone(&delivery.envelope)).await;

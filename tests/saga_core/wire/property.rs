@@ -1,10 +1,13 @@
 //! What holds for every input.
 
+use std::sync::LazyLock;
+
 use chrono::DateTime;
 use proptest::prelude::*;
 use saga_core::wire::{Address, Incoming, RAW_JSON, Read, entity_name, read, write};
 use saga_core::{Body, Envelope};
 use serde_json::{Value, json};
+use test_foreign::Recording;
 use uuid::Uuid;
 
 use super::{base, delivery, delivery_of, host};
@@ -46,16 +49,20 @@ prop_compose! {
     }
 }
 
-const FOREIGN: [&str; 8] = [
-    include_str!("full.json"),
-    include_str!("sparse.json"),
-    include_str!("spellings.json"),
-    include_str!("untidy.json"),
-    include_str!("nulls.json"),
-    include_str!("raw.json"),
-    include_str!("python.json"),
-    include_str!("rust_rabbit.json"),
-];
+/// Written by hand, and recorded.
+static FOREIGN: LazyLock<[String; 9]> = LazyLock::new(|| {
+    [
+        include_str!("full.json").to_owned(),
+        include_str!("sparse.json").to_owned(),
+        include_str!("spellings.json").to_owned(),
+        include_str!("untidy.json").to_owned(),
+        include_str!("nulls.json").to_owned(),
+        include_str!("raw.json").to_owned(),
+        Recording::of("python-order-placed").body,
+        Recording::of("rust-rabbit-options").body,
+        Recording::of("rust-rabbit-envelope").body,
+    ]
+});
 
 proptest! {
     #[test]

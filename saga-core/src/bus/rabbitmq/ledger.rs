@@ -11,10 +11,10 @@ use tokio::sync::{Notify, mpsc};
 
 use super::connection::{Cause, Loss};
 use super::events::{Confirmed, Returned};
-use super::properties::Skipped;
+use super::parcel::Parcel;
 use super::receipts::Receipts;
 use crate::bus::{Confirm, SendError};
-use crate::commit::{OutboxId, OutboxRow};
+use crate::commit::OutboxId;
 
 /// How many messages may be published and not confirmed: a few hundred keep the broker busy, and what a connection had not
 /// confirmed is published again after it.
@@ -30,15 +30,6 @@ const STRIKES: u8 = 3;
 const REFUSED: &str = "the broker refused it: a queue that it goes to is full, or failed just now";
 /// The pause before a skipped message that the broker did not take is published again.
 const SKIP_PAUSE: Duration = Duration::from_secs(1);
-
-/// Something to publish.
-#[derive(Debug, Clone)]
-pub(super) enum Parcel {
-    /// A row of the outbox.
-    Row(OutboxId, OutboxRow),
-    /// A delivery that moves to a `_skipped` queue.
-    Skipped(Arc<Skipped>),
-}
 
 /// All that is to be published.
 pub(super) struct Ledger {
@@ -139,11 +130,10 @@ impl Ledger {
         }
         for (_, Pending { mut waiting, .. }) in pending.into_iter().rev() {
             waiting.strikes += u8::from(refused && alone);
-            if waiting.strikes >= STRIKES
-                && let Parcel::Row(id, _) = waiting.parcel
-            {
+            if waiting.strikes >= STRIKES && !matches!(waiting.parcel, Parcel::Skipped(_)) {
                 book.suspects = book.suspects.saturating_sub(1);
-                self.confirm(id, Err(SendError::Unroutable(format!("the broker does not bear it: {}", loss.why))));
+                let why = SendError::Unroutable(format!("the broker does not bear it: {}", loss.why));
+                self.outcome(&mut book, waiting.parcel, Err(why), now);
             } else {
                 book.waiting.push_front(waiting);
             }
@@ -235,14 +225,23 @@ impl Ledger {
         let since = (!book.pending.is_empty()).then_some(now);
         (book.silent_since, book.silent_here) = (since, since);
         book.suspects = book.suspects.saturating_sub(settled.len());
-        for Pending { waiting, returned, .. } in settled.into_values() {
-            let (outcome, label) = match (taken, returned) {
-                (false, _) => (Err(SendError::Unavailable(REFUSED.to_owned())), "refused"),
-                (true, Some(why)) => (Err(SendError::Unroutable(no_place(&waiting.parcel, &why))), "returned"),
-                (true, None) => (Ok(()), "taken"),
+        for Pending { waiting: Waiting { parcel, strikes }, returned, .. } in settled.into_values() {
+            let (parcel, outcome, label) = match (taken, returned) {
+                (false, _) => (parcel, Err(SendError::Unavailable(REFUSED.to_owned())), "refused"),
+                (true, Some(why)) => match parcel.rerouted() {
+                    Ok(parcel) => {
+                        book.waiting.push_back(Waiting { parcel, strikes });
+                        continue;
+                    }
+                    Err(parcel) => {
+                        let why = SendError::Unroutable(parcel.no_place(&why));
+                        (parcel, Err(why), "returned")
+                    }
+                },
+                (true, None) => (parcel, Ok(()), "taken"),
             };
             metrics::counter!("saga_bus_confirms_total", "result" => label).increment(1);
-            self.outcome(&mut book, waiting.parcel, outcome, now);
+            self.outcome(&mut book, parcel, outcome, now);
         }
     }
 
@@ -286,14 +285,14 @@ impl Ledger {
     }
 
     fn give_back(&self, parcel: Parcel) {
-        if let Parcel::Row(id, _) = parcel {
+        if let Some((id, _)) = parcel.into_row() {
             self.confirm(id, Err(SendError::Unavailable("the bus is closed".to_owned())));
         }
     }
 
     fn outcome(&self, book: &mut Book, parcel: Parcel, outcome: Result<(), SendError>, now: Instant) {
         match (parcel, outcome) {
-            (Parcel::Row(id, _), outcome) => self.confirm(id, outcome),
+            (Parcel::Row(id, _) | Parcel::Rerouted(id, _), outcome) => self.confirm(id, outcome),
             (Parcel::Skipped(skipped), Ok(())) => self.receipts.acknowledge(&[skipped.receipt]),
             (parcel @ Parcel::Skipped(_), Err(_)) => book.later.push_back((now + SKIP_PAUSE, parcel)),
         }
@@ -313,15 +312,6 @@ impl Ledger {
 
 fn is_long(since: Option<Instant>, limit: Duration, now: Instant) -> bool {
     since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
-}
-
-fn no_place(parcel: &Parcel, why: &str) -> String {
-    match parcel {
-        Parcel::Row(_, OutboxRow { destination: Some(name), .. }) => {
-            format!("there is no queue for {name} at the broker: {why}")
-        }
-        _ => why.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use super::connection::{CALL_LIMIT, Connected, Loss, Opened};
 use super::destinations::{Destination, Destinations};
 use super::events::ChannelEvent;
 use super::health::Side;
-use super::ledger::{Key, Ledger, Parcel, SILENCE_MAX};
+use super::ledger::{Key, Ledger, SILENCE_MAX};
 use super::link::Watch;
+use super::parcel::Parcel;
 use super::properties;
 use super::supervisor::Session;
 use super::topology::Plan;
@@ -157,7 +158,10 @@ impl Publishing {
             Err(why) => return Ok(Err(why)),
         };
         if let Err(why) = self.destinations.ensure(&mut self.connection, &destination).await? {
-            return Ok(Err(why));
+            return Ok(Err(match why {
+                SendError::Unroutable(why) => SendError::Unroutable(parcel.no_place(&why)),
+                other => other,
+            }));
         }
         let routing_key = match &destination {
             Destination::Queue(name) => name.clone(),
@@ -168,10 +172,11 @@ impl Publishing {
         if !self.channel.channel.is_open() {
             return Err(self.closed().await);
         }
+        let is_mandatory = destination.is_mandatory() || matches!(parcel, Parcel::Rerouted(..));
         let mut arguments = BasicPublishArguments::new(destination.exchange(), &routing_key);
-        arguments.mandatory(destination.is_mandatory());
-        let key = destination.is_mandatory().then(|| Key {
-            exchange: String::new(),
+        arguments.mandatory(is_mandatory);
+        let key = is_mandatory.then(|| Key {
+            exchange: destination.exchange().to_owned(),
             routing_key,
             message_id: properties.message_id().cloned(),
         });
@@ -187,12 +192,16 @@ impl Publishing {
 
     fn letter(&self, parcel: &Parcel) -> Result<Letter, SendError> {
         match parcel {
-            Parcel::Row(_, row) => {
+            Parcel::Row(_, row) | Parcel::Rerouted(_, row) => {
                 let settings = &self.shared.settings;
                 let outgoing = wire::write(&row.envelope, &settings.host, &settings.address);
                 let outgoing = outgoing.map_err(|error| SendError::Unroutable(error.to_string()))?;
                 let properties = properties::published(&outgoing).map_err(SendError::Unroutable)?;
-                Ok(Letter { destination: Destination::of(row)?, body: outgoing.body, properties })
+                let mut destination = Destination::of(row)?;
+                if let (Parcel::Rerouted(..), Destination::Queue(name)) = (parcel, &destination) {
+                    destination = Destination::Exchange(name.clone());
+                }
+                Ok(Letter { destination, body: outgoing.body, properties })
             }
             Parcel::Skipped(skipped) => Ok(Letter {
                 destination: Destination::Skipped(skipped.endpoint),

@@ -80,11 +80,8 @@ fn is_wrong_sql(error: &sqlx::Error) -> bool {
 
 /// What the server did not say, but the client noticed.
 fn of_client(what: impl Display, error: &sqlx::Error) -> StoreError {
-    use sqlx::Error::{ColumnDecode, ColumnNotFound, Decode, Encode, PoolTimedOut, RowNotFound, TypeNotFound};
+    use sqlx::Error::{ColumnDecode, ColumnNotFound, Decode, Encode, RowNotFound, TypeNotFound};
     match error {
-        PoolTimedOut => StoreError::Unavailable(format!(
-            "{what}: no connection could be had in time: the server is away, or all connections are busy"
-        )),
         ColumnDecode { .. } | Decode(_) => StoreError::Corrupt(format!("{what}: {error}")),
         Encode(_) | RowNotFound | ColumnNotFound(_) | TypeNotFound { .. } => {
             StoreError::Rejected(format!("{what}: {error}"))

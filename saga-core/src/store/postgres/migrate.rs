@@ -53,7 +53,7 @@ async fn run_with(migrator: &Migrator, connection: &mut PgConnection) -> Result<
 /// The versions that the migrator knows and the database does not have.
 pub(super) async fn pending(database: &Database, migrator: &Migrator) -> Result<Vec<i64>, StoreError> {
     let what = "the applied migrations can not be read";
-    let mut connection = database.readers.acquire().await.map_err(|error| of_statement(what, &error))?;
+    let mut connection = database.acquire(&database.readers, what).await?;
     let applied = applied(migrator, &mut connection).await?;
     Ok(wanted(migrator).map(|it| it.version).filter(|it| !applied.iter().any(|has| has.version == *it)).collect())
 }

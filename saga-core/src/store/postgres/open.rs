@@ -90,9 +90,21 @@ impl Database {
         Ok(Self { options, flow, readers })
     }
 
-    /// A connection of the flow.
-    pub(super) async fn acquire(&self, what: impl Display) -> Result<PoolConnection<Postgres>, StoreError> {
-        self.flow.acquire().await.map_err(|error| of_statement(what, &error))
+    /// A connection of the pool.
+    pub(super) async fn acquire(&self, pool: &PgPool, what: &str) -> Result<PoolConnection<Postgres>, StoreError> {
+        pool.acquire().await.map_err(|error| {
+            if !matches!(error, sqlx::Error::PoolTimedOut) {
+                return of_statement(what, &error);
+            }
+            // A server that refuses connections and a pool that has none left are one to sqlx.
+            let most = pool.options().get_max_connections();
+            let busy = pool.size().saturating_sub(u32::try_from(pool.num_idle()).unwrap_or(0));
+            StoreError::Unavailable(if busy < most {
+                format!("{what}: {} takes no connection", self.place())
+            } else {
+                format!("{what}: all {most} connections are busy")
+            })
+        })
     }
 
     /// The rows of one query. A connection that may not be sound afterwards is not used again.
@@ -102,7 +114,7 @@ impl Database {
         what: &str,
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        let mut connection = pool.acquire().await.map_err(|error| of_statement(what, &error))?;
+        let mut connection = self.acquire(pool, what).await?;
         let answer = in_time(what, query.fetch_all(&mut *connection)).await;
         keep_if_sound(&mut connection, &answer);
         answer
@@ -110,7 +122,7 @@ impl Database {
 
     /// How many rows one statement has touched; as [`Database::fetch`], in the flow.
     pub(super) async fn execute(&self, what: &str, query: Query<'_, Postgres, PgArguments>) -> Result<u64, StoreError> {
-        let mut connection = self.acquire(what).await?;
+        let mut connection = self.acquire(&self.flow, what).await?;
         let answer = in_time(what, query.execute(&mut *connection)).await;
         keep_if_sound(&mut connection, &answer);
         answer.map(|done| done.rows_affected())

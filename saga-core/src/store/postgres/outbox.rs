@@ -162,7 +162,7 @@ type Taken = Vec<(OutboxId, Result<(OutboxId, OutboxRow), StoreError>)>;
 
 /// One transaction, on a connection that is not used again if it may not be sound.
 async fn take(core: &Core, limit: usize, before: &[OutboxId], adrift: &mut Adrift) -> Result<Taken, StoreError> {
-    let mut connection = core.database.acquire(NOT_TAKEN).await?;
+    let mut connection = core.database.acquire(&core.database.flow, NOT_TAKEN).await?;
     let taken = take_with(&mut connection, core.host.id, limit, before, adrift).await;
     keep_if_sound(&mut connection, &taken);
     taken

@@ -30,7 +30,7 @@ pub(super) async fn commit(core: Arc<Core>, commit: Arc<Commit>) -> Result<Vec<O
     if owner.is_some() && !commit.outbox.is_empty() {
         core.host.register(&core.database).await?;
     }
-    let mut connection = core.database.acquire("nothing was committed").await?;
+    let mut connection = core.database.acquire(&core.database.flow, "nothing was committed").await?;
     let work = async {
         if settles_only(&commit) {
             // One statement is a transaction by itself.

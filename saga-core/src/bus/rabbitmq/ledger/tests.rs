@@ -1,6 +1,7 @@
 use uuid::Uuid;
 
 use super::*;
+use crate::commit::OutboxRow;
 use crate::message::{Body, Envelope};
 
 /// A ledger as a connection sees it.
@@ -26,7 +27,7 @@ impl Connection {
     /// Publishes what there is room for.
     fn publish(&self) -> Vec<OutboxId> {
         let mut published = Vec::new();
-        while let Some(Parcel::Row(id, _)) = self.ledger.next(self.session, self.now) {
+        while let Some((id, _)) = self.ledger.next(self.session, self.now).and_then(Parcel::into_row) {
             let key =
                 Key { exchange: String::new(), routing_key: "inbox".to_owned(), message_id: Some(id.to_string()) };
             assert!(self.ledger.published(self.session, Some(key), self.now));
@@ -91,10 +92,16 @@ fn given_a_message_that_comes_back_when_it_is_confirmed_then_it_alone_has_no_pla
         why: "312 NO_ROUTE".to_owned(),
     };
     it.ledger.returned(it.session, &back);
-    it.ledger.confirmed(it.session, Confirmed { tag: 3, multiple: true, taken: true }, it.now);
-    let told: Vec<_> = std::iter::from_fn(|| it.confirms.try_recv().ok()).collect();
-    assert!(matches!(&told[0].result, Err(SendError::Unroutable(why)) if why.contains("inbox") && why.contains("312")));
-    assert_eq!(told[1], Confirm { id: 2, result: Ok(()) });
+    assert_eq!(it.confirm(3, true, true), [(2, true)]);
+    // It is tried once more, at the exchange of that name.
+    assert!(matches!(it.ledger.next(it.session, it.now), Some(Parcel::Rerouted(1, _))));
+    assert_eq!(it.publish(), [1]);
+    it.ledger.returned(it.session, &back);
+    it.ledger.confirmed(it.session, Confirmed { tag: 4, multiple: false, taken: true }, it.now);
+    let Ok(Confirm { id: 1, result: Err(SendError::Unroutable(why)) }) = it.confirms.try_recv() else {
+        panic!("it has no place")
+    };
+    assert!(why.contains("inbox") && why.contains("312"), "{why}");
 }
 
 #[test]
