@@ -11,6 +11,7 @@ mod events;
 mod health;
 mod ledger;
 mod link;
+mod parcel;
 mod properties;
 mod publisher;
 mod receipts;
@@ -21,6 +22,7 @@ mod topology;
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
@@ -35,7 +37,8 @@ use builder::Settings;
 pub use builder::{BuildError, QueueType, RabbitMqBusBuilder};
 use consumer::Consumer;
 use health::{Health, Side};
-use ledger::{Ledger, Parcel};
+use ledger::Ledger;
+use parcel::Parcel;
 use publisher::Publisher;
 use receipts::Receipts;
 use supervisor::supervise;
@@ -189,7 +192,7 @@ impl Bus for RabbitMqBus {
         if self.shared.ledger.is_deaf() == Some(true) {
             return Err("the runtime of this bus has stopped".to_owned());
         }
-        let silence = self.shared.ledger.silence().map(|(long, waiting)| {
+        let silence = self.shared.ledger.silence(Instant::now()).map(|(long, waiting)| {
             let seconds = long.as_secs();
             format!(
                 "the broker has confirmed nothing for {seconds} s and {waiting} messages wait: it may take none because its \

@@ -174,7 +174,7 @@ impl Opened {
         match event {
             ChannelEvent::Closed(closed) => Some(Loss::closed("channel", closed)),
             ChannelEvent::Gone => Some(lost(&self.connection_closed)),
-            ChannelEvent::Confirmed { .. } | ChannelEvent::Returned(_) | ChannelEvent::Cancelled => None,
+            ChannelEvent::Confirmed(_) | ChannelEvent::Returned(_) | ChannelEvent::Cancelled => None,
         }
     }
 

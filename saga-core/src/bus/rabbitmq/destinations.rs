@@ -10,7 +10,7 @@ use super::connection::{Cause, Connected, Loss, Opened};
 use super::topology::{self, Plan};
 use crate::bus::SendError;
 use crate::commit::OutboxRow;
-use crate::wire::{Address, entity_name};
+use crate::wire::{self, entity_name};
 
 /// How long what can not be published to is not asked for again. Each asking costs a channel, and a storm of messages to a
 /// place that does not exist must not cost one each; soon after it was made it is to be found.
@@ -37,10 +37,13 @@ impl Destination {
     /// Where an outbox row goes.
     pub(super) fn of(row: &OutboxRow) -> Result<Self, SendError> {
         let place = match &row.destination {
-            Some(name) => name.parse().map(|address| match address {
-                Address::Queue(name) => Self::Queue(name),
-                Address::Exchange(name) => Self::Exchange(name),
-            }),
+            Some(name) => {
+                let place = wire::Destination::of(name);
+                place.exchange().map(|name| match place {
+                    wire::Destination::Queue(_) => Self::Queue(name),
+                    wire::Destination::Exchange(_) => Self::Exchange(name),
+                })
+            }
             None => {
                 row.envelope.message_type.iter().map(|it| entity_name(it)).collect::<Result<_, _>>().map(Self::Types)
             }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::connection::{CALL_LIMIT, Cause, Loss, Opened};
 use super::events::ChannelEvent;
-use super::ledger::Parcel;
+use super::parcel::Parcel;
 use super::properties::{self, Skipped};
 use super::receipts::Receipts;
 use super::topology::Plan;

@@ -14,8 +14,8 @@ type Outcome<T> = Result<T, amqprs::error::Error>;
 /// What happened on a channel.
 #[derive(Debug)]
 pub(super) enum ChannelEvent {
-    /// The broker has taken a message, and all before it if `multiple`; or it has refused them.
-    Confirmed { tag: u64, multiple: bool, taken: bool },
+    /// The broker has taken a message, or refused it.
+    Confirmed(Confirmed),
     /// No queue has taken the message, which is confirmed next.
     Returned(Returned),
     /// The broker has ended the consumer, usually because its queue is gone.
@@ -24,6 +24,14 @@ pub(super) enum ChannelEvent {
     Closed(Closed),
     /// The channel is no more; nothing follows.
     Gone,
+}
+
+/// What the broker says of a message, and of all before it that it has not said anything of, if `multiple`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Confirmed {
+    pub(super) tag: u64,
+    pub(super) multiple: bool,
+    pub(super) taken: bool,
 }
 
 /// A message that came back.
@@ -82,11 +90,13 @@ impl ChannelCallback for ChannelEvents {
     }
 
     async fn publish_ack(&mut self, _: &Channel, ack: Ack) {
-        self.tell(ChannelEvent::Confirmed { tag: ack.delivery_tag(), multiple: ack.mutiple(), taken: true });
+        let (tag, multiple) = (ack.delivery_tag(), ack.mutiple());
+        self.tell(ChannelEvent::Confirmed(Confirmed { tag, multiple, taken: true }));
     }
 
     async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
-        self.tell(ChannelEvent::Confirmed { tag: nack.delivery_tag(), multiple: nack.multiple(), taken: false });
+        let (tag, multiple) = (nack.delivery_tag(), nack.multiple());
+        self.tell(ChannelEvent::Confirmed(Confirmed { tag, multiple, taken: false }));
     }
 
     async fn publish_return(&mut self, _: &Channel, returned: Return, properties: BasicProperties, _: Vec<u8>) {

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 
 use super::connection::{Cause, Loss};
-use super::events::Returned;
-use super::properties::Skipped;
+use super::events::{Confirmed, Returned};
+use super::parcel::Parcel;
 use super::receipts::Receipts;
 use crate::bus::{Confirm, SendError};
-use crate::commit::{OutboxId, OutboxRow};
+use crate::commit::OutboxId;
 
 /// How many messages may be published and not confirmed: a few hundred keep the broker busy, and what a connection had not
 /// confirmed is published again after it.
@@ -30,41 +30,6 @@ const STRIKES: u8 = 3;
 const REFUSED: &str = "the broker refused it: a queue that it goes to is full, or failed just now";
 /// The pause before a skipped message that the broker did not take is published again.
 const SKIP_PAUSE: Duration = Duration::from_secs(1);
-
-/// Something to publish.
-#[derive(Debug, Clone)]
-pub(super) enum Parcel {
-    /// A row of the outbox.
-    Row(OutboxId, OutboxRow),
-    /// A row whose queue is not there: it goes to the exchange of that name, if that is.
-    Rerouted(OutboxId, OutboxRow),
-    /// A delivery that moves to a `_skipped` queue.
-    Skipped(Arc<Skipped>),
-}
-
-impl Parcel {
-    /// The row, and its number; `None`: it is none.
-    fn into_row(self) -> Option<(OutboxId, OutboxRow)> {
-        match self {
-            Self::Row(id, row) | Self::Rerouted(id, row) => Some((id, row)),
-            Self::Skipped(_) => None,
-        }
-    }
-
-    /// Where it goes when its queue is not there. MassTransit's addresses name exchanges, and a receive endpoint's has its
-    /// queue's name; but a service may ask for its faults at an exchange that has no such queue. The temporary address of a
-    /// requester always has one, and if not, the requester is gone.
-    fn rerouted(self) -> Result<Self, Self> {
-        match self {
-            Self::Row(id, row) if !is_temporary(&row) => Ok(Self::Rerouted(id, row)),
-            other => Err(other),
-        }
-    }
-}
-
-fn is_temporary(row: &OutboxRow) -> bool {
-    row.envelope.destination_address.as_deref().is_some_and(|it| it.contains("temporary=true"))
-}
 
 /// All that is to be published.
 pub(super) struct Ledger {
@@ -154,7 +119,7 @@ impl Ledger {
     }
 
     /// The connection has ended. What it had not confirmed waits at the front again, in its order.
-    pub(super) fn end(&self, loss: &Loss) {
+    pub(super) fn end(&self, loss: &Loss, now: Instant) {
         let mut book = self.book();
         book.session += 1;
         let pending = std::mem::take(&mut book.pending);
@@ -168,22 +133,21 @@ impl Ledger {
             if waiting.strikes >= STRIKES && !matches!(waiting.parcel, Parcel::Skipped(_)) {
                 book.suspects = book.suspects.saturating_sub(1);
                 let why = SendError::Unroutable(format!("the broker does not bear it: {}", loss.why));
-                self.outcome(&mut book, waiting.parcel, Err(why));
+                self.outcome(&mut book, waiting.parcel, Err(why), now);
             } else {
                 book.waiting.push_front(waiting);
             }
         }
         book.silent_here = None;
-        if !is_long(book.silent_since, SILENCE) {
+        if !is_long(book.silent_since, SILENCE, now) {
             book.silent_since = None;
         }
     }
 
     /// The next message to publish, when there is one and the window has room for it. It stays until it is
     /// [published](Self::published) or [settled](Self::settle).
-    pub(super) fn next(&self, session: u64) -> Option<Parcel> {
+    pub(super) fn next(&self, session: u64, now: Instant) -> Option<Parcel> {
         let mut book = self.book();
-        let now = Instant::now();
         while book.later.front().is_some_and(|(due, _)| *due <= now) {
             let parcel = book.later.pop_front().map(|(_, parcel)| Waiting { parcel, strikes: 0 });
             book.waiting.extend(parcel);
@@ -201,7 +165,7 @@ impl Ledger {
     }
 
     /// The next message is being published. Called before it is, so that none is forgotten.
-    pub(super) fn published(&self, session: u64, key: Option<Key>) -> bool {
+    pub(super) fn published(&self, session: u64, key: Option<Key>, now: Instant) -> bool {
         let mut book = self.book();
         if book.session != session {
             return false;
@@ -210,21 +174,20 @@ impl Ledger {
         book.last_tag += 1;
         let tag = book.last_tag;
         book.pending.insert(tag, Pending { waiting, key, returned: None });
-        let now = Instant::now();
         book.silent_since.get_or_insert(now);
         book.silent_here.get_or_insert(now);
         true
     }
 
     /// The next message can not be published: its outcome is known already.
-    pub(super) fn settle(&self, session: u64, why: SendError) {
+    pub(super) fn settle(&self, session: u64, why: SendError, now: Instant) {
         let mut book = self.book();
         if book.session != session {
             return;
         }
         let Some(waiting) = book.waiting.pop_front() else { return };
         book.suspects = book.suspects.saturating_sub(1);
-        self.outcome(&mut book, waiting.parcel, Err(why));
+        self.outcome(&mut book, waiting.parcel, Err(why), now);
     }
 
     /// No queue has taken a message; the broker confirms it next.
@@ -246,7 +209,8 @@ impl Ledger {
     }
 
     /// The broker has taken a message (and all before it), or refused it.
-    pub(super) fn confirmed(&self, session: u64, tag: u64, multiple: bool, taken: bool) {
+    pub(super) fn confirmed(&self, session: u64, it: Confirmed, now: Instant) {
+        let Confirmed { tag, multiple, taken } = it;
         let mut book = self.book();
         if book.session != session {
             return;
@@ -258,7 +222,7 @@ impl Ledger {
             book.pending.remove_entry(&tag).into_iter().collect()
         };
         book.answered = true;
-        let since = (!book.pending.is_empty()).then(Instant::now);
+        let since = (!book.pending.is_empty()).then_some(now);
         (book.silent_since, book.silent_here) = (since, since);
         book.suspects = book.suspects.saturating_sub(settled.len());
         for Pending { waiting: Waiting { parcel, strikes }, returned, .. } in settled.into_values() {
@@ -270,28 +234,28 @@ impl Ledger {
                         continue;
                     }
                     Err(parcel) => {
-                        let why = SendError::Unroutable(no_place(&parcel, &why));
+                        let why = SendError::Unroutable(parcel.no_place(&why));
                         (parcel, Err(why), "returned")
                     }
                 },
                 (true, None) => (parcel, Ok(()), "taken"),
             };
             metrics::counter!("saga_bus_confirms_total", "result" => label).increment(1);
-            self.outcome(&mut book, parcel, outcome);
+            self.outcome(&mut book, parcel, outcome, now);
         }
     }
 
     /// For how long the broker has confirmed nothing although messages wait for it, if that is too long, and how many do.
-    pub(super) fn silence(&self) -> Option<(Duration, usize)> {
+    pub(super) fn silence(&self, now: Instant) -> Option<(Duration, usize)> {
         let book = self.book();
         let waiting = book.waiting.len() + book.pending.len();
-        let silent = book.silent_since.map(|since| since.elapsed());
+        let silent = book.silent_since.map(|since| now.saturating_duration_since(since));
         silent.filter(|it| *it >= SILENCE && waiting > 0).map(|it| (it, waiting))
     }
 
     /// Whether this connection has been silent for so long that it is to be replaced.
-    pub(super) fn is_mute(&self) -> bool {
-        is_long(self.book().silent_here, SILENCE_MAX)
+    pub(super) fn is_mute(&self, now: Instant) -> bool {
+        is_long(self.book().silent_here, SILENCE_MAX, now)
     }
 
     /// How many messages are published and not confirmed.
@@ -326,11 +290,11 @@ impl Ledger {
         }
     }
 
-    fn outcome(&self, book: &mut Book, parcel: Parcel, outcome: Result<(), SendError>) {
+    fn outcome(&self, book: &mut Book, parcel: Parcel, outcome: Result<(), SendError>, now: Instant) {
         match (parcel, outcome) {
             (Parcel::Row(id, _) | Parcel::Rerouted(id, _), outcome) => self.confirm(id, outcome),
             (Parcel::Skipped(skipped), Ok(())) => self.receipts.acknowledge(&[skipped.receipt]),
-            (parcel @ Parcel::Skipped(_), Err(_)) => book.later.push_back((Instant::now() + SKIP_PAUSE, parcel)),
+            (parcel @ Parcel::Skipped(_), Err(_)) => book.later.push_back((now + SKIP_PAUSE, parcel)),
         }
     }
 
@@ -346,19 +310,9 @@ impl Ledger {
     }
 }
 
-fn is_long(since: Option<Instant>, limit: Duration) -> bool {
-    since.is_some_and(|since| since.elapsed() >= limit)
+fn is_long(since: Option<Instant>, limit: Duration, now: Instant) -> bool {
+    since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
 }
 
-/// Why a message that came back can not be delivered.
-pub(super) fn no_place(parcel: &Parcel, why: &str) -> String {
-    match parcel {
-        Parcel::Row(_, OutboxRow { destination: Some(name), .. }) => {
-            format!("there is no queue for {name} at the broker: {why}")
-        }
-        Parcel::Rerouted(_, OutboxRow { destination: Some(name), .. }) => {
-            format!("there is no queue for {name} at the broker, nor an exchange that passes on to one: {why}")
-        }
-        _ => why.to_owned(),
-    }
-}
+#[cfg(test)]
+mod tests;

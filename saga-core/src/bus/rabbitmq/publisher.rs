@@ -12,8 +12,9 @@ use super::connection::{CALL_LIMIT, Connected, Loss, Opened};
 use super::destinations::{Destination, Destinations};
 use super::events::ChannelEvent;
 use super::health::Side;
-use super::ledger::{Key, Ledger, Parcel, SILENCE_MAX, no_place};
+use super::ledger::{Key, Ledger, SILENCE_MAX};
 use super::link::Watch;
+use super::parcel::Parcel;
 use super::properties;
 use super::supervisor::Session;
 use super::topology::Plan;
@@ -46,13 +47,17 @@ impl Session for Publisher {
     }
 
     fn overdue(&self, watch: &Watch) -> Option<String> {
-        let mute =
-            || self.shared.ledger.is_mute().then(|| format!("the broker has confirmed nothing for {SILENCE_MAX:?}"));
+        let mute = || {
+            self.shared
+                .ledger
+                .is_mute(Instant::now())
+                .then(|| format!("the broker has confirmed nothing for {SILENCE_MAX:?}"))
+        };
         watch.overdue(Instant::now()).or_else(mute)
     }
 
     fn ended(&self, loss: &Loss, _: Duration) {
-        self.shared.ledger.end(loss);
+        self.shared.ledger.end(loss, Instant::now());
         self.shared.ledger.report();
     }
 }
@@ -117,9 +122,7 @@ impl Publishing {
 
     fn heard(&mut self, event: &ChannelEvent) -> Result<(), Loss> {
         match event {
-            ChannelEvent::Confirmed { tag, multiple, taken } => {
-                self.ledger().confirmed(self.session, *tag, *multiple, *taken);
-            }
+            ChannelEvent::Confirmed(it) => self.ledger().confirmed(self.session, *it, Instant::now()),
             ChannelEvent::Returned(returned) => {
                 self.ledger().returned(self.session, returned);
                 self.destinations.forget_skipped();
@@ -137,9 +140,9 @@ impl Publishing {
     /// Publishes what the window has room for.
     async fn publish_all(&mut self) -> Result<(), Loss> {
         let mut burst = 0;
-        while let Some(parcel) = self.shared.ledger.next(self.session) {
+        while let Some(parcel) = self.shared.ledger.next(self.session, Instant::now()) {
             if let Err(why) = self.publish(&parcel).await? {
-                self.ledger().settle(self.session, why);
+                self.ledger().settle(self.session, why, Instant::now());
             }
             burst += 1;
             if burst % BURST == 0 {
@@ -156,7 +159,7 @@ impl Publishing {
         };
         if let Err(why) = self.destinations.ensure(&mut self.connection, &destination).await? {
             return Ok(Err(match why {
-                SendError::Unroutable(why) => SendError::Unroutable(no_place(parcel, &why)),
+                SendError::Unroutable(why) => SendError::Unroutable(parcel.no_place(&why)),
                 other => other,
             }));
         }
@@ -177,7 +180,7 @@ impl Publishing {
             routing_key,
             message_id: properties.message_id().cloned(),
         });
-        if !self.ledger().published(self.session, key) {
+        if !self.ledger().published(self.session, key, Instant::now()) {
             return Err(Loss::stopped());
         }
         // What amqprs says of it means nothing; the confirm does, or that the channel ends.
