@@ -1,6 +1,7 @@
 //! The store that the configuration names, opened.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -15,6 +16,11 @@ use crate::config::{Config, ServerUrl, StoreUrl};
 
 static SQLITE: Migrator = sqlx::migrate!("../migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("../migrations/postgres");
+
+/// How long a database that is away is waited for at the start; then whoever has started the host is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The pause before it is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// A store with its orders, and whether its tables are there.
 pub(crate) struct Opened {
@@ -99,8 +105,10 @@ pub(crate) async fn open(config: &Config, probe: Option<Arc<dyn Probe>>) -> anyh
         StoreUrl::Postgres(server) => {
             let store = postgres(server, config.connections, probe).await?;
             // A host whose tables are there needs no right to make any.
-            if !store.pending_migrations(&POSTGRES).await.with_context(|| unreadable(url))?.is_empty() {
-                store.migrate(&POSTGRES).await.with_context(|| no_tables(url))?;
+            let pending =
+                patiently(url, || store.pending_migrations(&POSTGRES)).await.with_context(|| unreadable(url))?;
+            if !pending.is_empty() {
+                patiently(url, || store.migrate(&POSTGRES)).await.with_context(|| no_tables(url))?;
             }
             Ok(Opened {
                 orders: Arc::new(PostgresOrders::new(store.reader())),
@@ -157,6 +165,23 @@ async fn postgres(url: &ServerUrl, connections: u32, probe: Option<Arc<dyn Probe
         builder = builder.probe(probe);
     }
     builder.open().await.with_context(|| format!("store.url {url} can not be opened"))
+}
+
+/// Asks again while the database is away: at a start it may be starting itself.
+async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+    url: &StoreUrl,
+    ask: impl Fn() -> F,
+) -> Result<T, StoreError> {
+    let begun = Instant::now();
+    loop {
+        match ask().await {
+            Err(StoreError::Unavailable(error)) if begun.elapsed() < PATIENCE => {
+                tracing::warn!(store = %url, error, "the database does not answer yet; asking again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn unreadable(url: &StoreUrl) -> String {

@@ -144,6 +144,26 @@ async fn given_a_message_that_was_delivered_too_often_when_it_comes_again_then_i
 }
 
 #[tokio::test]
+async fn given_several_that_were_delivered_too_often_when_they_come_then_the_first_is_given_up_and_the_others_are_tried()
+ {
+    let lamps = [LAMP, Uuid::from_u128(8), Uuid::from_u128(9)];
+    let pushed = lamps.iter().zip(1..).map(|(lamp, n)| Arc::new(Envelope::new(Uuid::from_u128(n), &Pushed::of(*lamp))));
+    let bus = Arc::new(OneBatch { envelopes: pushed.collect(), redelivered: 20, open: Mutex::default() });
+    let store = MemoryStore::builder().build();
+    let runtime = Runtime::builder(Arc::new(store.clone()), bus).saga::<Lamp>().build().unwrap();
+    let others_are_moved = async {
+        while store.instance(Lamp::NAME, lamps[2]).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    runtime.run(others_are_moved).await.unwrap();
+    let letters = store.dead_letters(&DeadLetterPage { before: None, limit: 9 }).await.unwrap();
+    assert_eq!(letters.iter().map(|row| row.envelope.message_id).collect::<Vec<_>>(), [Uuid::from_u128(1)]);
+    assert!(store.instance(Lamp::NAME, LAMP).await.unwrap().is_none(), "it was not tried");
+    assert!(store.instance(Lamp::NAME, lamps[1]).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn given_a_process_that_does_not_relay_when_it_steps_a_submission_then_what_follows_waits_for_others() {
     let store = MemoryStore::builder().build();
     let roles = Roles { sagas: false, handlers: false, relay: false };
@@ -163,7 +183,7 @@ async fn given_a_process_that_does_not_relay_when_it_steps_a_submission_then_wha
 
 /// A bus on which one message waits for each endpoint when it starts.
 struct OneBatch {
-    envelope: Arc<Envelope>,
+    envelopes: Vec<Arc<Envelope>>,
     redelivered: u32,
     open: Mutex<Vec<Open>>,
 }
@@ -173,7 +193,7 @@ type Open = (mpsc::UnboundedSender<Delivery>, mpsc::UnboundedSender<Confirm>);
 
 impl OneBatch {
     fn of(envelope: Envelope) -> Self {
-        Self { envelope: Arc::new(envelope), redelivered: 0, open: Mutex::default() }
+        Self { envelopes: vec![Arc::new(envelope)], redelivered: 0, open: Mutex::default() }
     }
 }
 
@@ -187,8 +207,10 @@ impl Bus for OneBatch {
         let mut receivers = Vec::new();
         for _ in endpoints {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let (envelope, redelivered) = (self.envelope.clone(), self.redelivered);
-            sender.send(Delivery { envelope, receipt: Receipt { epoch: 1, tag: 1 }, redelivered }).unwrap();
+            for (envelope, tag) in self.envelopes.iter().cloned().zip(1..) {
+                let (receipt, redelivered) = (Receipt { epoch: 1, tag }, self.redelivered);
+                sender.send(Delivery { envelope, receipt, redelivered }).unwrap();
+            }
             self.open.lock().unwrap().push((sender, confirms.clone()));
             receivers.push(receiver);
         }

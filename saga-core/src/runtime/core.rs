@@ -90,15 +90,6 @@ impl Core {
         Ok(())
     }
 
-    /// Why a message must not be tried once more, if so: it was delivered too often, or nobody can read it.
-    pub(crate) fn refusal(&self, delivery: &Delivery) -> Option<Failure> {
-        let times = delivery.redelivered;
-        (times >= self.delivery_limit).then(|| {
-            let text = format_args!("it was delivered {times} times and never handled; it may end whoever handles it");
-            Failure::new(FailureKind::Crashing, text)
-        })
-    }
-
     /// Loads what a batch must know. Waits for a store that is away, for ever.
     pub(crate) async fn load(&self, query: LoadQuery<'_>) -> Result<Loaded, StoreError> {
         let mut pause = STORE_PAUSE;
@@ -114,6 +105,35 @@ impl Core {
         tracing::warn!(what, error, pause = ?*pause, "the store does not answer; waiting");
         self.clock.sleep(*pause).await;
         *pause = (*pause * 2).min(STORE_PAUSE_MAX);
+    }
+}
+
+/// Messages that were delivered again and again and never handled: one of them may end the process that handles it, and
+/// takes along whatever is in hand beside it.
+///
+/// From half of the limit on each is handled alone, before what is new, so that the innocent are done and the culprit comes
+/// to the front. At the limit the one at the front is given up; those behind it are tried alone once more, because they may
+/// only have stood behind it.
+#[derive(Default)]
+pub(crate) struct Suspects {
+    gave_up: bool,
+}
+
+impl Suspects {
+    /// Takes the suspects out of what was delivered.
+    pub(crate) fn among(core: &Core, delivered: &mut Vec<Delivery>) -> Vec<Delivery> {
+        let from = core.delivery_limit.div_ceil(2).max(1);
+        delivered.extract_if(.., |it| it.redelivered >= from).collect()
+    }
+
+    /// Why a message must not be tried once more, if so.
+    pub(crate) fn refusal(&mut self, core: &Core, delivery: &Delivery) -> Option<Failure> {
+        let times = delivery.redelivered;
+        if times < core.delivery_limit || std::mem::replace(&mut self.gave_up, true) {
+            return None;
+        }
+        let text = format_args!("it was delivered {times} times and never handled; it may end whoever handles it");
+        Some(Failure::new(FailureKind::Crashing, text))
     }
 }
 

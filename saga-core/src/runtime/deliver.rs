@@ -16,7 +16,7 @@ use crate::machine::{Event, Machine};
 use crate::message::Envelope;
 use crate::probe::Point;
 use crate::runtime::client::{SubmitError, Submitted};
-use crate::runtime::core::{BATCH, Core};
+use crate::runtime::core::{BATCH, Core, Suspects};
 use crate::runtime::patience::{Conflicts, PutOff};
 use crate::runtime::report;
 use crate::saga::Saga;
@@ -74,6 +74,7 @@ impl<S: Saga> SagaEndpoint<S> {
         let (mut delivered, mut submitted) = (Vec::new(), Vec::new());
         let mut has_callers = true;
         let mut put_off = PutOff::default();
+        let mut suspects = Suspects::default();
         loop {
             let mut batch = Vec::new();
             // One side is waited for; of the other, what is there is taken along.
@@ -100,15 +101,18 @@ impl<S: Saga> SagaEndpoint<S> {
                 submitted.push(submission);
             }
             core.probes.reached(Point::Received).await;
-            let from_bus = delivered.drain(..).map(|it| {
-                let refusal = core.refusal(&it);
-                (it.envelope, Origin::Bus(it.receipt), refusal)
-            });
+            for it in Suspects::among(&core, &mut delivered) {
+                let refusal = suspects.refusal(&core, &it);
+                let mut alone = [self.item(it.envelope, Origin::Bus(it.receipt), refusal)];
+                self.settle(&mut alone).await;
+                let refused = alone.into_iter().filter(|it| it.refused);
+                put_off.add(refused.map(|it| Item { refused: false, ..it }), &core.clock);
+            }
+            let from_bus = delivered.drain(..).map(|it| (it.envelope, Origin::Bus(it.receipt)));
             // A caller who has gone already is not waited on: nothing of it is stored.
             let here = submitted.drain(..).filter(|it| !it.reply.is_closed());
-            let from_callers = here.map(|it| (it.envelope, Origin::Caller(Some(it.reply)), None));
-            let items = from_bus.chain(from_callers);
-            batch.extend(items.map(|(envelope, origin, refusal)| self.item(envelope, origin, refusal)));
+            let from_callers = here.map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
+            batch.extend(from_bus.chain(from_callers).map(|(envelope, origin)| self.item(envelope, origin, None)));
             if batch.is_empty() {
                 continue;
             }

@@ -20,7 +20,7 @@ use crate::handler::HandlerContext;
 use crate::message::Envelope;
 use crate::probe::Point;
 use crate::runtime::HandlerOptions;
-use crate::runtime::core::{BATCH, Core};
+use crate::runtime::core::{BATCH, Core, Suspects};
 use crate::runtime::deliver::handled_before;
 use crate::runtime::erased::{ErasedHandler, Work};
 use crate::runtime::patience::{Conflicts, PutOff};
@@ -122,6 +122,7 @@ impl HandlerEndpoint {
         let places = Arc::new(Semaphore::new(self.options.concurrency));
         let mut tasks = JoinSet::new();
         let mut batch = Vec::new();
+        let mut suspects = Suspects::default();
         'taking: loop {
             tokio::select! {
                 biased;
@@ -130,14 +131,19 @@ impl HandlerEndpoint {
                 Some(_) = tasks.join_next() => continue,
             }
             self.core.probes.reached(Point::Received).await;
-            for delivery in self.only_new(std::mem::take(&mut batch), running).await {
+            let mut new = self.only_new(std::mem::take(&mut batch), running).await;
+            let all = u32::try_from(self.options.concurrency).unwrap_or(u32::MAX);
+            // Who takes all places is alone.
+            let alone = Suspects::among(&self.core, &mut new).into_iter().map(|it| (it, all));
+            for (delivery, taken) in alone.chain(new.into_iter().map(|it| (it, 1))) {
                 let permit = tokio::select! {
                     biased;
                     () = self.core.stopping.cancelled() => break 'taking,
-                    permit = places.clone().acquire_owned() => permit,
+                    permit = places.clone().acquire_many_owned(taken) => permit,
                 };
                 let Ok(permit) = permit else { break 'taking };
-                tasks.spawn(self.attempt(delivery, permit, done.clone()));
+                let refusal = suspects.refusal(&self.core, &delivery);
+                tasks.spawn(self.attempt(delivery, refusal, permit, done.clone()));
                 while tasks.try_join_next().is_some() {}
             }
         }
@@ -171,10 +177,10 @@ impl HandlerEndpoint {
     fn attempt(
         &self,
         delivery: Delivery,
+        refusal: Option<Failure>,
         permit: OwnedSemaphorePermit,
         done: mpsc::UnboundedSender<Completion>,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let refusal = self.core.refusal(&delivery);
         let envelope = delivery.envelope;
         let handler = self.handler(&envelope).cloned();
         let context = HandlerContext::new(envelope.clone(), self.core.clock.clone());

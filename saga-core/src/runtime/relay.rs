@@ -1,6 +1,7 @@
 //! The relay: outbox → bus → confirm → settle. Rows are handed over in memory after their commit; a sweep finds the
 //! ones that nobody handed over.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,10 +146,13 @@ impl Sending {
     fn settled(&mut self, settled: impl Iterator<Item = Settled>) {
         for Settled { gone, kept } in settled {
             for id in gone {
-                if let Some(row) = self.in_flight.remove(&id)
-                    && let Some(lane) = self.lanes.get_mut(&Lane::of(&row))
-                {
-                    lane.in_flight -= 1;
+                let Some(row) = self.in_flight.remove(&id) else { continue };
+                if let Entry::Occupied(mut lane) = self.lanes.entry(Lane::of(&row)) {
+                    lane.get_mut().in_flight -= 1;
+                    // There may be as many lanes as there were requesters.
+                    if lane.get().in_flight == 0 && lane.get().behind.is_none() {
+                        lane.remove();
+                    }
                 }
             }
             kept.into_iter().for_each(|id| self.later(id));
@@ -216,11 +220,12 @@ impl Sending {
 
     fn confirmed(&mut self, confirms: impl Iterator<Item = Confirm>, settle: &mpsc::UnboundedSender<Settle>) {
         let mut arrived = Vec::new();
+        let (mut not_taken, mut why) = (0_usize, None);
         for Confirm { id, result } in confirms {
             match result {
                 Ok(()) => arrived.push(id),
                 Err(SendError::Unavailable(error)) => {
-                    tracing::warn!(outbox_id = id, error, "the bus did not take a message; sending it again");
+                    (not_taken, why) = (not_taken + 1, why.or(Some(error)));
                     self.later(id);
                 }
                 Err(SendError::Unroutable(error)) => {
@@ -230,6 +235,9 @@ impl Sending {
                     }
                 }
             }
+        }
+        if let Some(error) = why {
+            tracing::warn!(messages = not_taken, error, "the bus did not take messages; sending them again");
         }
         if !arrived.is_empty() {
             let _ = settle.send(Settle::Arrived(arrived));

@@ -1,6 +1,7 @@
 //! Requests: a message goes out, and whoever sent it waits for the answer, the `Fault`, or the end of its patience.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -93,6 +94,9 @@ pub enum RequestError {
     /// The request could not be stored; nothing of it is sent.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A request of this id waits for its answer already.
+    #[error("a request of the id {0} waits for its answer already")]
+    Twice(Uuid),
     /// The runtime has ended.
     #[error("the runtime is not running")]
     Stopped,
@@ -182,7 +186,10 @@ impl Client {
         envelope.response_address = Some(format!("queue:{}?temporary=true", replies.endpoint));
         envelope.sent_time = Some(self.core.clock.now());
         let (sender, answer) = oneshot::channel();
-        replies.waiting().insert(id, Waiting { accepts: Res::NAME, answer: sender });
+        match replies.waiting().entry(id) {
+            Entry::Occupied(_) => return Err(RequestError::Twice(id)),
+            Entry::Vacant(place) => drop(place.insert(Waiting { accepts: Res::NAME, answer: sender })),
+        }
         let _registered = Registered(replies, id);
         match &destination {
             Some(endpoint) => self.send(endpoint, envelope).await?,

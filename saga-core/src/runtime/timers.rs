@@ -8,14 +8,18 @@ use std::time::Duration;
 use crate::commit::{Commit, OutboxRow};
 use crate::probe::Point;
 use crate::runtime::core::{BATCH, Core, Wake};
+use crate::runtime::patience::Conflicts;
 use crate::store::{StoreError, Unreadable};
 
+/// What the loop is called where endpoints have names.
+const TIMERS: &str = "(timers)";
 /// The pause before a store that failed is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs until the runtime stops.
 pub(crate) async fn run(core: Arc<Core>) {
     let mut known = HashSet::new();
+    let mut conflicts = Conflicts::of(TIMERS);
     loop {
         let asked = match core.timers.next() {
             Wake::Ask => true,
@@ -38,7 +42,15 @@ pub(crate) async fn run(core: Arc<Core>) {
             return;
         }
         core.timers.expect();
-        if let Err(error) = fire(&core, &mut known).await {
+        let fired = fire(&core, &mut known).await;
+        if let Err(StoreError::Conflict(reason)) = &fired {
+            // Another host was quicker, or a step has cancelled one of them: what is left is still due.
+            core.timers.refresh();
+            conflicts.met(reason, &*core.clock).await;
+            continue;
+        }
+        conflicts = Conflicts::of(TIMERS);
+        if let Err(error) = fired {
             tracing::warn!(%error, "due timers can not be read or moved; trying again");
             core.timers.refresh();
             tokio::select! {

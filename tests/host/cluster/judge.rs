@@ -23,14 +23,14 @@ impl Judge {
     }
 
     /// Returns when nothing is left to do.
-    pub(crate) async fn until_at_rest(&self, limit: Duration) {
+    pub(crate) async fn until_at_rest(&self, limit: Duration, in_the_broker: impl Fn() -> u64) {
         let mut looks = tokio::time::interval(LOOK);
         let left = "(SELECT count(*) FROM saga_outbox) + (SELECT count(*) FROM saga_timers)
                   + (SELECT count(*) FROM orders WHERE status IN ('pending', 'processing'))";
         let at_rest = async {
             loop {
                 looks.tick().await;
-                if self.sum(left).await == 0 {
+                if self.sum(left).await == 0 && in_the_broker() == 0 && self.sum(left).await == 0 {
                     return;
                 }
             }

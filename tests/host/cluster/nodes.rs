@@ -57,7 +57,6 @@ impl Node {
             ("SAGA__EXPIRATION__AFTER", "5s".to_owned()),
             ("SAGA__EXPIRATION__INTERVAL", "500ms".to_owned()),
             ("SAGA__RETRY__INITIAL", "50ms".to_owned()),
-            ("SAGA__RETRY__LIMIT", "100".to_owned()),
             ("SAGA__HTTP__LISTEN", "127.0.0.1:0".to_owned()),
             ("SAGA__LOG__FORMAT", "json".to_owned()),
             ("SAGA__LOG__FILTER", "error,host::serve=info".to_owned()),

@@ -93,6 +93,12 @@ impl Destinations {
         Ok(())
     }
 
+    /// Whether an endpoint that this process knows subscribes to the event: then it must reach a queue.
+    pub(super) fn is_subscribed(&self, destination: &Destination) -> bool {
+        let Destination::Types(names) = destination else { return false };
+        self.plans.iter().any(|plan| plan.types.iter().any(|name| names.contains(name)))
+    }
+
     /// Makes sure that a destination can be published to; or says why it can not.
     pub(super) async fn ensure(
         &mut self,

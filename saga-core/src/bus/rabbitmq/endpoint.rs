@@ -8,6 +8,7 @@ use amqprs::channel::{
 };
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -73,9 +74,9 @@ impl Line {
             Ok(consuming) => consuming,
             Err(loss) => return End::Lost(loss),
         };
-        self.decoders.spawn(self.clone().hand_over(index, life.epoch, messages));
+        let decoder = self.decoders.spawn(self.clone().hand_over(index, life.epoch, messages));
         tell();
-        let end = self.acknowledge(&mut channel, &life, &consumer, &teller, careful_until).await;
+        let end = self.acknowledge(&mut channel, &life, &consumer, &teller, careful_until, decoder).await;
         drop(life);
         if !matches!(end, End::Lost(_)) || channel.channel.is_open() {
             channel.close().await;
@@ -110,6 +111,7 @@ impl Line {
         consumer: &str,
         teller: &Notify,
         careful_until: Option<Instant>,
+        decoder: JoinHandle<()>,
     ) -> End {
         let careful = async {
             match careful_until {
@@ -118,6 +120,14 @@ impl Line {
             }
         };
         tokio::pin!(careful);
+        // What reads deliveries ends well with the channel, which says why itself.
+        let defect = async {
+            match decoder.await {
+                Err(error) => error,
+                Ok(()) => std::future::pending().await,
+            }
+        };
+        tokio::pin!(defect);
         loop {
             tokio::select! {
                 () = teller.notified() => if let Err(loss) = tell_broker(channel, life).await { return End::Lost(loss) },
@@ -125,6 +135,9 @@ impl Line {
                     if let Some(loss) = lost(channel, event.as_ref()) { return End::Lost(loss) }
                 }
                 () = &mut careful => return End::Careful,
+                error = &mut defect => {
+                    return End::Lost(Loss::new(Cause::Broke, format!("a defect: what reads deliveries ended: {error}")));
+                }
                 () = self.stop.cancelled() => {
                     let told = farewell(channel, life, consumer).await;
                     return told.map_or_else(End::Lost, |()| End::Declared);

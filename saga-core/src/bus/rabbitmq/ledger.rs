@@ -24,6 +24,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// How long it may confirm nothing before the connection is replaced. A broker out of memory or disk confirms nothing for
 /// as long as that lasts, and connecting anew does not help it; this is for a connection that is broken in one direction.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// The codes by which a broker closes over what it was sent: too large, nowhere to go, or not to be read.
+const AT_FAULT: [u16; 6] = [311, 404, 406, 501, 502, 505];
 /// How often the broker may close a connection over one message, sent alone, before that message is given up.
 const STRIKES: u8 = 3;
 /// What a negative confirm says, which is little.
@@ -123,7 +125,8 @@ impl Ledger {
         let mut book = self.book();
         book.session += 1;
         let pending = std::mem::take(&mut book.pending);
-        let refused = loss.cause == Cause::Refused;
+        // Another code tells of the broker, or of what it permits, and not of a message.
+        let refused = loss.cause == Cause::Refused && loss.code.is_none_or(|code| AT_FAULT.contains(&code));
         let alone = pending.len() == 1;
         if refused {
             book.suspects = book.suspects.max(pending.len());
@@ -228,6 +231,11 @@ impl Ledger {
         for Pending { waiting: Waiting { parcel, strikes }, returned, .. } in settled.into_values() {
             let (parcel, outcome, label) = match (taken, returned) {
                 (false, _) => (parcel, Err(SendError::Unavailable(REFUSED.to_owned())), "refused"),
+                (true, Some(why)) if parcel.is_event() => {
+                    // Its queue or its binding was removed, and comes again with its consumer: it is sent until then.
+                    let why = SendError::Unavailable(format!("no queue takes the event, although one should: {why}"));
+                    (parcel, Err(why), "returned")
+                }
                 (true, Some(why)) => match parcel.rerouted() {
                     Ok(parcel) => {
                         book.waiting.push_back(Waiting { parcel, strikes });

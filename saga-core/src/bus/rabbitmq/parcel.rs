@@ -35,6 +35,11 @@ impl Parcel {
         }
     }
 
+    /// Whether it is published to whoever subscribes.
+    pub(super) fn is_event(&self) -> bool {
+        matches!(self, Self::Row(_, OutboxRow { destination: None, .. }))
+    }
+
     /// Why a message that came back can not be delivered.
     pub(super) fn no_place(&self, why: &str) -> String {
         match self {

@@ -172,7 +172,9 @@ impl Publishing {
         if !self.channel.channel.is_open() {
             return Err(self.closed().await);
         }
-        let is_mandatory = destination.is_mandatory() || matches!(parcel, Parcel::Rerouted(..));
+        let is_mandatory = destination.is_mandatory()
+            || matches!(parcel, Parcel::Rerouted(..))
+            || self.destinations.is_subscribed(&destination);
         let mut arguments = BasicPublishArguments::new(destination.exchange(), &routing_key);
         arguments.mandatory(is_mandatory);
         let key = is_mandatory.then(|| Key {

@@ -33,7 +33,7 @@ const PRECONDITION_FAILED: u16 = 406;
 pub(super) struct Plan {
     pub(super) name: String,
     /// The exchanges of its subscriptions.
-    types: Vec<String>,
+    pub(super) types: Vec<String>,
     queue_type: QueueType,
     temporary: bool,
     pub(super) consumed: bool,
@@ -93,6 +93,9 @@ impl Plan {
             QueueType::Quorum => vec![
                 ("x-queue-type", "quorum".into()),
                 ("x-delivery-limit", FieldValue::l(DELIVERY_LIMIT)),
+                // At least once: the message stays in this queue until the other one has confirmed it.
+                ("x-dead-letter-strategy", "at-least-once".into()),
+                ("x-overflow", "reject-publish".into()),
                 ("x-dead-letter-exchange", "".into()),
                 ("x-dead-letter-routing-key", error(&self.name).into()),
             ],

@@ -35,6 +35,8 @@ mod state {
     pub(super) const CONSTRAINT: &str = "23";
     pub(super) const CHECK_OPTION: &str = "44";
     pub(super) const SYNTAX_OR_ACCESS: &str = "42";
+    /// More than a row, a statement or a table can hold.
+    pub(super) const LIMIT: &str = "54";
 }
 
 /// The error of one of the store's own statements.
@@ -57,7 +59,9 @@ pub(super) fn of_statement(what: impl Display, error: &sqlx::Error) -> StoreErro
             StoreError::Rejected(format!("a writer of domain rows has passed over an error of the database; {text}"))
         }
         _ if state::CORRUPTED.contains(&code) => StoreError::Corrupt(text),
-        state::CARDINALITY | state::DATA | state::CONSTRAINT | state::CHECK_OPTION => StoreError::Rejected(text),
+        state::CARDINALITY | state::DATA | state::CONSTRAINT | state::CHECK_OPTION | state::LIMIT => {
+            StoreError::Rejected(text)
+        }
         _ => StoreError::Unavailable(text),
     }
 }

@@ -141,9 +141,12 @@ pub(super) async fn run(core: Arc<Core>) {
 async fn session(core: &Core, beats: &mut Interval, is_told: &mut bool) -> Result<(), StoreError> {
     let lost = |error: sqlx::Error| of_statement("the connection was lost", &error);
     let pool = core.database.watch();
-    let mut listener = PgListener::connect_with(&pool).await.map_err(lost)?;
+    let connecting = tokio::time::timeout(HEARTBEAT_TIMEOUT, PgListener::connect_with(&pool)).await;
+    let connected = connecting.map_err(|_| StoreError::Unavailable("no connection came about".to_owned()))?;
+    let mut listener = connected.map_err(lost)?;
     listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await.map_err(lost)?;
+    let listening = tokio::time::timeout(HEARTBEAT_TIMEOUT, listener.listen(CHANNEL)).await;
+    listening.map_err(|_| StoreError::Unavailable("LISTEN was not answered".to_owned()))?.map_err(lost)?;
     // What was told before is not told again.
     core.host.outbox.notify_one();
     core.host.timers.notify_one();
