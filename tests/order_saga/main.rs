@@ -12,6 +12,7 @@ mod gateway;
 mod messages;
 mod notifier;
 mod order;
+mod plans;
 mod process;
 mod shop;
 mod store;

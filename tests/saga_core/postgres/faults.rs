@@ -163,7 +163,7 @@ async fn given_a_commit_whose_answer_is_lost_when_it_is_repeated_then_the_inbox_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn given_transactions_that_lock_each_other_out_when_the_server_ends_one_then_it_is_a_conflict() {
-    let database = Database::new();
+    let database = Database::of_superuser();
     let store = database.host().await;
     store.commit(commit(|it| it.instances = vec![instance(1, 0), instance(2, 0)])).await.unwrap();
     let lock = "UPDATE saga_instances SET fault = NULL WHERE id = $1";

@@ -1,6 +1,6 @@
 //! A database of its own for each test, and what is written into it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +12,7 @@ use saga_core::{
 };
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
-use test_servers::Postgres;
+use test_servers::{Postgres, PostgresOptions};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -29,6 +29,12 @@ impl Database {
     /// On the server that all tests share.
     pub(super) fn new() -> Self {
         Self::on(Postgres::shared())
+    }
+
+    /// On a server whose roles and parameters are the tests' own to change, wherever the shared one is.
+    pub(super) fn of_superuser() -> Self {
+        static SERVER: OnceLock<Postgres> = OnceLock::new();
+        Self::on(SERVER.get_or_init(|| Postgres::start_with(PostgresOptions { durable: false })))
     }
 
     pub(super) fn on(server: &Postgres) -> Self {

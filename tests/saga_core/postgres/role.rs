@@ -32,7 +32,7 @@ struct Restricted {
 
 impl Restricted {
     async fn new() -> Self {
-        let owner = Database::new();
+        let owner = Database::of_superuser();
         let store = owner.builder().open().await.unwrap();
         store.migrate(&everything()).await.unwrap();
         store.close().await;
