@@ -28,7 +28,7 @@ async fn given_a_command_without_a_queue_when_sent_then_it_is_reported_and_arriv
     house.send_numbers(4..6).await;
     let outcomes = house.outcomes(6).await;
     assert!(is_unroutable(&outcomes[&3], "billing"), "{:?}", outcomes[&3]);
-    assert!(is_unroutable(&outcomes[&3], "NO_ROUTE"), "{:?}", outcomes[&3]);
+    assert!(is_unroutable(&outcomes[&3], "no exchange 'billing'"), "{:?}", outcomes[&3]);
     assert_eq!(outcomes.values().filter(|it| it.is_ok()).count(), 5);
 
     let foreign = Foreign::at(&url).await;
@@ -81,6 +81,22 @@ async fn given_an_exchange_as_destination_when_it_is_missing_then_unroutable_and
     }
     let (properties, _) = foreign.take("theirs").await;
     assert_eq!(properties.message_id(), Some(&counted(id).message_id.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_an_exchange_without_a_queue_of_its_name_when_sent_to_its_name_then_it_goes_where_that_passes_it_on() {
+    let url = Rabbit::shared().vhost();
+    let mut house = House::with_inbox(&url).await;
+    let foreign = Foreign::at(&url).await;
+    foreign.declare_exchange("Their:Faults", "fanout").await;
+    house.send(1, Some("Their:Faults"), counted(1)).await;
+    let outcome = house.confirm().await.result;
+    assert!(is_unroutable(&outcome, "NO_ROUTE"), "nothing is behind it: {outcome:?}");
+    foreign.declare_queue("theirs", &[]).await;
+    foreign.bind("theirs", "Their:Faults").await;
+    house.send(2, Some("Their:Faults"), counted(2)).await;
+    assert_eq!(house.confirm().await.result, Ok(()));
+    assert_eq!(foreign.take("theirs").await.0.message_id(), Some(&counted(2).message_id.to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
