@@ -29,10 +29,11 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use crate::auth::Auth;
 use health::HealthCheck;
-use problem::{Kind, Problem};
+
 use routes::{Observed, Routes};
 
 pub use health::Migrations;
+pub(crate) use problem::{Kind, Problem};
 
 /// What the interface stands on.
 pub struct State {

@@ -76,9 +76,14 @@ const fn key(
 const DURATION: &str = "a duration such as 5s, 10m or 500ms, at most 365days";
 const DURATION_SOME: &str = "a duration such as 5s, 10m or 500ms, longer than 0, at most 365days";
 
-static KEYS: [Key; 20] = [
+static KEYS: [Key; 21] = [
     key("http.listen", "an address and a port, such as 127.0.0.1:8080", Shown::Whole, |c, v| {
         c.http.listen = v.parse().map_err(|_| Refused::Unexpected)?;
+        Ok(())
+    }),
+    key("http.connections", "a whole number from 1 to 100000", Shown::Whole, |c, v| {
+        c.http.connections =
+            number(v).filter(|count| (1..=CONCURRENCY_MAX).contains(count)).ok_or(Refused::Unexpected)?;
         Ok(())
     }),
     key("store.url", StoreUrl::EXPECTED, Shown::Url, |c, v| {

@@ -1,0 +1,77 @@
+//! The next connection, when there is a place for it.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+/// The pause after a connection could not be taken: a process without free descriptors finds one within a second, and
+/// ten attempts a second cost nothing.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes connections, not more at the same time than there are places: further ones wait in the system's queue.
+pub(super) struct Acceptor {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    trouble: Option<Trouble>,
+}
+
+/// Connections can not be taken at the moment.
+struct Trouble {
+    since: Instant,
+    attempts: u64,
+}
+
+impl Acceptor {
+    pub(super) fn new(listener: TcpListener, connections: usize) -> Self {
+        Self { listener, places: Arc::new(Semaphore::new(connections)), trouble: None }
+    }
+
+    /// The places; one is taken by each connection.
+    pub(super) fn places(&self) -> Arc<Semaphore> {
+        self.places.clone()
+    }
+
+    /// The next connection, and its place. May be dropped at any time: no connection is lost with it.
+    ///
+    /// A failure is waited out, and told once: there is nothing else that can be done about it here.
+    pub(super) async fn next(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let Ok(place) = self.places.clone().acquire_owned().await else {
+                // Nobody closes the semaphore.
+                return std::future::pending().await;
+            };
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    self.recovered();
+                    return (stream, peer, place);
+                }
+                // The connection's own end: the next one has nothing to do with it.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
+                Err(error) => {
+                    self.failed(&error);
+                    drop(place);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) {
+        let trouble = self.trouble.get_or_insert_with(|| {
+            tracing::error!(%error, "connections can not be taken; those that come wait until they can");
+            Trouble { since: Instant::now(), attempts: 0 }
+        });
+        trouble.attempts += 1;
+    }
+
+    fn recovered(&mut self) {
+        if let Some(Trouble { since, attempts }) = self.trouble.take() {
+            tracing::warn!(attempts, after = ?since.elapsed(), "connections are taken again");
+        }
+    }
+}
