@@ -96,6 +96,9 @@ impl Ids {
 /// and whoever asks seldom waits longer than half a minute itself.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
+/// An answer that changes nothing is waited for so long: reading takes milliseconds, and may be repeated at any time.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
 /// How the operations are grouped in the description.
 #[derive(Tags)]
 enum Group {

@@ -67,13 +67,8 @@ pub(crate) fn bind(config: &HttpConfig, limits: HttpLimits) -> anyhow::Result<Bo
 /// Answers until `stop`; then takes no more connections, closes those on which no request is in hand, and gives the
 /// requests in hand `limit` to finish. What is not finished then is dropped, as is everything when this is dropped: a
 /// commit that was begun is not cut by it, because it runs in a task of its own.
-pub(crate) async fn run<E>(
-    bound: Bound,
-    endpoint: E,
-    clock: Arc<dyn Clock>,
-    stop: CancellationToken,
-    limit: Duration,
-) where
+pub(crate) async fn run<E>(bound: Bound, endpoint: E, clock: Arc<dyn Clock>, stop: CancellationToken, limit: Duration)
+where
     E: Endpoint<Output = Response> + 'static,
 {
     let Bound { listener, connections, limits, address } = bound;
@@ -85,9 +80,9 @@ pub(crate) async fn run<E>(
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            // One that panicked has said so.
-            Some(_) = connections.join_next() => {}
             (stream, peer, place) = acceptor.next() => {
+                // One that panicked has said so.
+                while connections.try_join_next().is_some() {}
                 let shared = shared.clone();
                 connections.spawn(async move {
                     connection::serve(stream, peer, shared).await;

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// ten attempts a second cost nothing.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Trouble is over when there was none for so long: connections that end set single descriptors free, one at a time.
+const CALM: Duration = Duration::from_secs(1);
+
 /// Takes connections, not more at the same time than there are places: further ones wait in the system's queue.
 pub(super) struct Acceptor {
     listener: TcpListener,
@@ -23,6 +26,7 @@ pub(super) struct Acceptor {
 /// Connections can not be taken at the moment.
 struct Trouble {
     since: Instant,
+    last: Instant,
     attempts: u64,
 }
 
@@ -62,15 +66,17 @@ impl Acceptor {
     }
 
     fn failed(&mut self, error: &io::Error) {
+        let now = Instant::now();
         let trouble = self.trouble.get_or_insert_with(|| {
             tracing::error!(%error, "connections can not be taken; those that come wait until they can");
-            Trouble { since: Instant::now(), attempts: 0 }
+            Trouble { since: now, last: now, attempts: 0 }
         });
+        trouble.last = now;
         trouble.attempts += 1;
     }
 
     fn recovered(&mut self) {
-        if let Some(Trouble { since, attempts }) = self.trouble.take() {
+        if let Some(Trouble { since, attempts, .. }) = self.trouble.take_if(|trouble| trouble.last.elapsed() >= CALM) {
             tracing::warn!(attempts, after = ?since.elapsed(), "connections are taken again");
         }
     }

@@ -10,7 +10,7 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
 /// An answer goes out in pieces of this size, so that no more of it is copied for a peer that does not read.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 16 * 1024;
 
 /// How far the requests of one connection are. The connection's parts share it; they all run in one task.
 #[derive(Debug, Default)]

@@ -29,9 +29,9 @@ use crate::api::{Kind, Problem};
 /// A request's line and headers are no longer than this: twice what common proxies let through.
 const HEAD_SIZE: usize = 16 * 1024;
 
-/// What is kept of a connection's input, and of an answer before the peer takes it: a body's largest size, so that one
-/// read can bring it.
-const BUFFER: usize = 64 * 1024;
+/// So much is kept of what a peer sends faster than it is read, and of an answer that it does not take: a head fits, and
+/// a thousand connections need 64 MiB at the worst.
+const BUFFER: usize = 2 * HEAD_SIZE;
 
 /// What a peer sends after the last answer is thrown away, piece by piece.
 const DISCARDED: usize = 16 * 1024;

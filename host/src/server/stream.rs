@@ -53,17 +53,14 @@ pub(super) struct Guarded {
     /// Since the peer took no more of an answer; with how many requests had begun then.
     writing: Option<(Pin<Box<Sleep>>, u64)>,
     unwritten: bool,
+    /// How many requests had begun when hyper was made to read again.
+    woken: u64,
     refused: Option<StatusCode>,
     end: Option<End>,
 }
 
 impl Guarded {
-    pub(super) fn new(
-        socket: TcpStream,
-        progress: Arc<Progress>,
-        limits: HttpLimits,
-        stop: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(socket: TcpStream, progress: Arc<Progress>, limits: HttpLimits, stop: CancellationToken) -> Self {
         Self {
             socket,
             progress,
@@ -74,6 +71,7 @@ impl Guarded {
             reading: Box::pin(tokio::time::sleep(limits.head)),
             writing: None,
             unwritten: false,
+            woken: 0,
             refused: None,
             end: None,
         }
@@ -120,12 +118,8 @@ impl Guarded {
     }
 
     /// Everything handed over was written: the next answer has its own time.
-    fn written(&mut self, cx: &Context<'_>) {
-        if self.unwritten {
-            self.unwritten = false;
-            // Deadlines of reading did not run meanwhile.
-            cx.waker().wake_by_ref();
-        }
+    fn written(&mut self) {
+        self.unwritten = false;
         let begun = self.progress.begun();
         self.writing.take_if(|(_, armed)| !self.progress.in_hand() || begun != *armed);
     }
@@ -177,7 +171,7 @@ impl AsyncWrite for Guarded {
         match Pin::new(&mut this.socket).poll_write(cx, wanted)? {
             Poll::Ready(count) => {
                 if count == buf.len() {
-                    this.written(cx);
+                    this.written();
                 } else {
                     this.unwritten = true;
                 }
@@ -198,7 +192,14 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+        let this = self.get_mut();
+        let begun = this.progress.begun();
+        if this.woken != begun && !this.unwritten && !this.progress.in_hand() {
+            this.woken = begun;
+            // hyper waits for the socket only, and would not read before something comes: no deadline would run.
+            cx.waker().wake_by_ref();
+        }
+        Pin::new(&mut this.socket).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
