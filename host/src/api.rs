@@ -12,6 +12,7 @@ mod orders;
 mod params;
 mod problem;
 mod routes;
+mod spec;
 mod types;
 
 use std::sync::Arc;
@@ -131,7 +132,7 @@ fn service(state: &Arc<State>) -> Service {
 /// The whole interface: routes, description, page, and every error as a problem.
 pub fn endpoint(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
     let service = service(&state);
-    let spec = service.spec();
+    let spec = spec::completed(&service.spec(), state.auth.asks_for_tokens());
     let routes = Routes::of_spec(&spec).with("/openapi.json", "GET").with("/docs", "GET");
     let html = Bytes::from(service.swagger_ui_html());
     let page = endpoint::make_sync(move |_| {

@@ -42,13 +42,17 @@ struct OrderRequest {
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 struct ItemRequest {
     /// The product, without control characters, not blank.
-    #[oai(validator(min_length = 1, max_length = 64))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    ))]
     product_id: String,
     /// How many.
     #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
     quantity: u32,
     /// The price of one, a decimal as a string with at most two decimals, at most 1000000.00.
-    #[oai(validator(pattern = r"^[0-9]+(\.[0-9]{1,2})?$", max_length = 64))]
+    #[oai(validator(pattern = r"^0*(1000000(\.00?)?|[0-9]{1,6}(\.[0-9]{1,2})?)$"))]
     price: String,
 }
 
