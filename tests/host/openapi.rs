@@ -88,6 +88,12 @@ async fn given_the_description_when_read_then_a_submission_is_described() {
     let body = &submit["requestBody"]["content"]["application/json"]["schema"]["$ref"];
     assert_eq!(body, "#/components/schemas/OrderRequest");
     assert_eq!(spec["components"]["schemas"]["ItemRequest"]["properties"]["price"]["type"], "string");
+    for schema in ["OrderRequest", "ItemRequest"] {
+        assert_eq!(spec["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
+    }
+    for parameter in spec["paths"]["/api/orders"]["get"]["parameters"].as_array().unwrap() {
+        assert_eq!(parameter["allowEmptyValue"], true, "{parameter}");
+    }
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub(crate) trait FromText: Sized + Send + Sync {
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
-/// A parameter: a value, nothing, or what is wrong with it.
+/// A parameter: a value, nothing (an empty one is not said), or what is wrong with it.
 pub(crate) struct Param<T>(Result<Option<T>, String>);
 
 impl<T: FromText> Type for Param<T> {

@@ -1,5 +1,5 @@
-//! What the framework can not say in the description: which answer leads to which operation, and whether tokens are asked
-//! for at all.
+//! What the framework can not say in the description: which answer leads to which operation, whether tokens are asked for
+//! at all, that fields which nobody knows are refused, and that an empty parameter is none.
 
 use serde_json::{Map, Value, json};
 
@@ -47,6 +47,9 @@ static LINKS: [Link; 15] = [
     link("redriveDeadLetter", &["202"], "getDeadLetter", "id", ID),
 ];
 
+/// What a caller may send has no fields but those that are described.
+const CLOSED: [&str; 2] = ["OrderRequest", "ItemRequest"];
+
 /// What is answered to who may not come in; nobody is, while nobody is asked for a token.
 const AT_THE_DOOR: [&str; 2] = ["401", "403"];
 
@@ -56,6 +59,11 @@ pub(super) fn completed(spec: &str, asks_for_tokens: bool) -> String {
     for operation in operations(&mut spec) {
         if !asks_for_tokens {
             operation.remove("security");
+        }
+        for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+            if parameter["in"] == "query" {
+                parameter["allowEmptyValue"] = true.into();
+            }
         }
         let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
         let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { continue };
@@ -69,7 +77,10 @@ pub(super) fn completed(spec: &str, asks_for_tokens: bool) -> String {
             }
         }
     }
-    if !asks_for_tokens && let Some(components) = spec.get_mut("components").and_then(Value::as_object_mut) {
+    for schema in CLOSED {
+        spec["components"]["schemas"][schema]["additionalProperties"] = false.into();
+    }
+    if !asks_for_tokens && let Some(components) = spec["components"].as_object_mut() {
         components.remove("securitySchemes");
     }
     spec.to_string()
