@@ -73,8 +73,8 @@ where
 {
     let Bound { listener, connections, limits, address } = bound;
     let mut acceptor = Acceptor::new(listener, connections);
-    let places = acceptor.places();
-    let shared = Arc::new(Shared { endpoint, limits, clock, address, places, stop: stop.clone() });
+    let (full, stop_all) = (acceptor.full(), stop.clone());
+    let shared = Arc::new(Shared { endpoint, limits, clock, address, full, stop: stop_all });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

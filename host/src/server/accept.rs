@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -20,6 +21,7 @@ const CALM: Duration = Duration::from_secs(1);
 pub(super) struct Acceptor {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    full: Arc<AtomicBool>,
     trouble: Option<Trouble>,
 }
 
@@ -32,12 +34,12 @@ struct Trouble {
 
 impl Acceptor {
     pub(super) fn new(listener: TcpListener, connections: usize) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(connections)), trouble: None }
+        Self { listener, places: Arc::new(Semaphore::new(connections)), full: Arc::default(), trouble: None }
     }
 
-    /// The places; one is taken by each connection.
-    pub(super) fn places(&self) -> Arc<Semaphore> {
-        self.places.clone()
+    /// Tells whether every place is taken.
+    pub(super) fn full(&self) -> Arc<AtomicBool> {
+        self.full.clone()
     }
 
     /// The next connection, and its place. May be dropped at any time: no connection is lost with it.
@@ -45,10 +47,7 @@ impl Acceptor {
     /// A failure is waited out, and told once: there is nothing else that can be done about it here.
     pub(super) async fn next(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
         loop {
-            let Ok(place) = self.places.clone().acquire_owned().await else {
-                // Nobody closes the semaphore.
-                return std::future::pending().await;
-            };
+            let place = self.place().await;
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     self.recovered();
@@ -63,6 +62,19 @@ impl Acceptor {
                 }
             }
         }
+    }
+
+    async fn place(&self) -> OwnedSemaphorePermit {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return place;
+        }
+        self.full.store(true, Ordering::Relaxed);
+        let Ok(place) = self.places.clone().acquire_owned().await else {
+            // Nobody closes the semaphore.
+            return std::future::pending().await;
+        };
+        self.full.store(false, Ordering::Relaxed);
+        place
     }
 
     fn failed(&mut self, error: &io::Error) {

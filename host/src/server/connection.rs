@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, Utc};
 use hyper::body::Incoming;
@@ -18,7 +19,6 @@ use poem::{Endpoint, IntoResponse, Response};
 use saga_core::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, Progress};
@@ -42,7 +42,7 @@ pub(super) struct Shared<E> {
     pub(super) limits: HttpLimits,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) address: SocketAddr,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) full: Arc<AtomicBool>,
     pub(super) stop: CancellationToken,
 }
 
@@ -50,7 +50,7 @@ impl<E> Shared<E> {
     /// Whether a connection ends with the answer that it is given now: the server stops, or somebody may be waiting for
     /// its place.
     fn is_last_answer(&self) -> bool {
-        self.stop.is_cancelled() || self.places.available_permits() == 0
+        self.stop.is_cancelled() || self.full.load(Ordering::Relaxed)
     }
 }
 
@@ -105,7 +105,9 @@ fn refusal(error: &hyper::Error, stream: &Guarded, input: &[u8]) -> Option<Probl
     }
     match (stream.refused(), stream.end()) {
         // The line alone is too long.
-        (Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE), _) if !input.contains(&b'\n') => {
+        (Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE), _)
+            if !input.iter().take(HEAD_SIZE).any(|it| *it == b'\n') =>
+        {
             Some(refused(StatusCode::URI_TOO_LONG).detail("a request's head has at most 16384 bytes"))
         }
         (Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE), _) => {
