@@ -1,5 +1,5 @@
-"""What Schemathesis can not know from the description: what cursors look like, that every error is a problem, and the two
-refusals of an order that no schema can express."""
+"""What Schemathesis can not know from the description: what cursors look like, that every error is a problem, and the
+two refusals of an order that no schema can express."""
 
 import atexit
 import base64
@@ -17,8 +17,7 @@ lock = threading.Lock()
 
 
 def cursor(tag, *parts):
-    text = st.tuples(*parts).map(lambda values: base64.urlsafe_b64encode(tag + b"".join(values)).decode().rstrip("="))
-    return text
+    return st.tuples(*parts).map(lambda values: base64.urlsafe_b64encode(tag + b"".join(values)).decode().rstrip("="))
 
 
 def number(length, highest):

@@ -162,6 +162,8 @@ impl AsyncWrite for Guarded {
         let refusal = if this.progress.in_hand() { None } else { parsers_refusal(buf) };
         let wanted = match refusal {
             Some((0, status)) => {
+                // What stood before it is written.
+                this.written();
                 this.refused = Some(status);
                 return Poll::Ready(Ok(buf.len()));
             }
