@@ -22,9 +22,10 @@ use chrono::{DateTime, Utc};
 use hyper::body::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use order_saga::Orders;
+use poem::endpoint::BoxEndpoint;
 use poem::middleware::{AddData, CatchPanic};
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, endpoint, http::header};
-use poem_openapi::{OpenApiService, Tags};
+use poem_openapi::{OpenApi, OpenApiService, Tags};
 use saga_core::{Client, Clock, Point, Probe, Store};
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -54,6 +55,8 @@ pub struct State {
     pub metrics: PrometheusHandle,
     /// Whether the tables are there.
     pub migrations: Arc<dyn Migrations>,
+    /// Whether this host answers orders; if not, health and metrics alone.
+    pub takes_orders: bool,
     /// Who is told of named points, in crash tests.
     pub probe: Option<Arc<dyn Probe>>,
 }
@@ -116,22 +119,23 @@ const DESCRIPTION: &str = "Takes orders and runs the order process.\n\n\
     JSON that is no valid order is 422, with one entry in `errors` for each bad field.\n\n\
     Money is a decimal in a string with two decimals; times are RFC 3339 in UTC.";
 
-type Service =
-    OpenApiService<(orders::OrdersApi, history::HistoryApi, dead_letters::DeadLettersApi, health::HealthApi), ()>;
-
-fn service(state: &Arc<State>) -> Service {
+/// The whole interface, or that of a host that takes no orders: routes, description, page, and every error as a problem.
+pub fn endpoint(state: Arc<State>) -> BoxEndpoint<'static, Response> {
+    let operations = health::HealthApi(HealthCheck::new(state.clone()));
+    if !state.takes_orders {
+        return described(operations, state).boxed();
+    }
     let apis = (
         orders::OrdersApi(state.clone()),
         history::HistoryApi(state.clone()),
         dead_letters::DeadLettersApi(state.clone()),
-        health::HealthApi(HealthCheck::new(state.clone())),
+        operations,
     );
-    OpenApiService::new(apis, "Orders", env!("CARGO_PKG_VERSION")).description(DESCRIPTION)
+    described(apis, state).boxed()
 }
 
-/// The whole interface: routes, description, page, and every error as a problem.
-pub fn endpoint(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
-    let service = service(&state);
+fn described(apis: impl OpenApi + 'static, state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
+    let service = OpenApiService::new(apis, "Orders", env!("CARGO_PKG_VERSION")).description(DESCRIPTION);
     let spec = spec::completed(&service.spec(), state.auth.asks_for_tokens());
     let routes = Routes::of_spec(&spec).with("/openapi.json", "GET").with("/docs", "GET");
     let html = Bytes::from(service.swagger_ui_html());

@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use order_saga::MAX_USER_ID;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -17,9 +18,6 @@ pub const OPS_SCOPE: &str = "ops";
 
 /// A token counts this long after it expired, and before it begins: clocks differ.
 const LEEWAY_SECONDS: f64 = 30.0;
-
-/// A user's name is no longer than this: it is stored with each order and travels with each message.
-const USER_MAX: usize = 200;
 
 /// Who is asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +128,7 @@ impl Auth {
 
 /// Whether a user may be named so: 1 to 200 characters, none of them a control character.
 pub fn is_user(name: &str) -> bool {
-    (1..=USER_MAX).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+    (1..=MAX_USER_ID).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 
 /// What a token says.

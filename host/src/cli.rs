@@ -11,15 +11,16 @@ use saga_core::{Clock, Machine, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::auth::{self, TokenRequest};
-use crate::config::Config;
+use crate::config::{Config, Roles};
 use crate::serve::{Parts, Service};
-use crate::{demo, stores, telemetry};
+use crate::{demo, health, stores, telemetry};
 
 const EXAMPLES: &str = "Examples:
   saga-host                                             serve with the defaults, on 127.0.0.1:8080
   saga-host serve --config saga.toml                    serve as the file says
   SAGA__PAYMENT__DELAY=1s saga-host serve               the environment goes over the file
   saga-host migrate --config saga.toml                  make the tables, without serving
+  SAGA__HTTP__LISTEN=127.0.0.1:8080 saga-host health    ask the service that listens there whether it is ready
   saga-host graph --format mermaid                      draw the order saga
   saga-host token --user anna --scope ops --ttl 1h      print a bearer token
   saga-host demo --orders 200                           run 200 orders in a temporary folder
@@ -42,11 +43,19 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve until SIGINT or SIGTERM; a second one ends at once
-    #[command(after_help = "Example:\n  saga-host serve --config saga.toml")]
-    Serve,
+    #[command(after_help = "Examples:\n  saga-host serve --config saga.toml\n  saga-host serve --roles api,expiry")]
+    Serve {
+        /// What this host does, of api, saga, activities, expiry and relay; goes over host.roles. The rest is left to
+        /// other hosts on the same PostgreSQL and RabbitMQ
+        #[arg(long, value_name = "ROLES")]
+        roles: Option<Roles>,
+    },
     /// Make the tables that the store does not have
     #[command(after_help = "Example:\n  SAGA__STORE__URL=sqlite://data/orders.db saga-host migrate")]
     Migrate,
+    /// Ask the service that runs with this configuration whether it is ready: exit code 0 if it is, else 1
+    #[command(after_help = "Example:\n  SAGA__HTTP__LISTEN=127.0.0.1:8080 saga-host health")]
+    Health,
     /// Print the order saga's table
     #[command(after_help = "Example:\n  saga-host graph --format dot | dot -Tsvg > order.svg")]
     Graph {
@@ -126,9 +135,10 @@ impl Cli {
 
     async fn command(self) -> Result<(), Failed> {
         let load = || Config::load(self.config.as_deref(), std::env::vars_os());
-        match self.command.unwrap_or(Command::Serve) {
-            Command::Serve => serve(&load()?).await,
+        match self.command.unwrap_or(Command::Serve { roles: None }) {
+            Command::Serve { roles } => serve(&load()?.with_roles(roles)?).await,
             Command::Migrate => migrate(&load()?).await,
+            Command::Health => ask(&load()?).await,
             Command::Graph { format } => {
                 print!("{}", graph(format));
                 Ok(())
@@ -181,12 +191,21 @@ fn parts(_: &Config) -> Result<Parts, Failed> {
 }
 
 async fn migrate(config: &Config) -> Result<(), Failed> {
-    let applied = stores::migrate(&config.store).await?;
+    let applied = stores::migrate(config).await?;
     match applied.len() {
         0 => println!("{}: nothing to do", config.store),
         count => println!("{}: {count} migrations applied", config.store),
     }
     Ok(())
+}
+
+async fn ask(config: &Config) -> Result<(), Failed> {
+    let listen = config.http.listen;
+    if listen.port() == 0 {
+        let text = format!("http.listen = {listen}: expected the port that the service listens on, to ask it");
+        return Err(Failed::Usage(text));
+    }
+    Ok(health::ready(listen).await?)
 }
 
 /// The order saga's table in a form.

@@ -6,31 +6,41 @@
 mod error;
 mod keys;
 mod redact;
+mod roles;
 mod sources;
 mod url;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use saga_core::RetryPolicy;
+use saga_core::{Retention, RetryPolicy};
 use secrecy::SecretString;
 
 pub use error::{ConfigError, Origin};
 pub use keys::key_names;
 pub use redact::redact_url;
-pub use url::{BusUrl, StoreUrl};
+pub use roles::Roles;
+pub use url::{BusUrl, ServerUrl, StoreUrl};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `http.*`
     pub http: HttpConfig,
+    /// `host.roles`
+    pub roles: Roles,
     /// `store.url`
     pub store: StoreUrl,
+    /// `store.connections`: how many connections to PostgreSQL at the most.
+    pub connections: u32,
     /// `bus.url`
     pub bus: BusUrl,
+    /// The other keys of `bus.*`
+    pub rabbitmq: RabbitMqConfig,
+    /// `retention.*`
+    pub retention: Retention,
     /// `payment.*`
     pub payment: PaymentConfig,
     /// `expiration.*`
@@ -52,6 +62,28 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     /// How many connections there may be at the same time; further ones wait until one ends.
     pub connections: usize,
+}
+
+/// How RabbitMQ is used.
+#[derive(Debug, Clone)]
+pub struct RabbitMqConfig {
+    /// The kind of the queues that are declared.
+    pub queues: QueueKind,
+    /// How often each side says that it lives; one that is silent for twice as long is given up.
+    pub heartbeat: Duration,
+    /// Whom TLS trusts, a PEM file; the machine's own authorities if not set.
+    pub ca_file: Option<PathBuf>,
+    /// How often a message may be delivered without being handled, before it is a dead letter.
+    pub delivery_limit: u32,
+}
+
+/// A kind of queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueKind {
+    /// Kept by a quorum of brokers; deliveries are counted.
+    Quorum,
+    /// Kept by one broker.
+    Classic,
 }
 
 /// The pretended payment gateway.
@@ -124,8 +156,17 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             http: HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections: CONNECTIONS },
+            roles: Roles::ALL,
             store: StoreUrl::Sqlite("data/orders.db".into()),
+            connections: 16,
             bus: BusUrl::Embedded,
+            rabbitmq: RabbitMqConfig {
+                queues: QueueKind::Quorum,
+                heartbeat: Duration::from_secs(5),
+                ca_file: None,
+                delivery_limit: 20,
+            },
+            retention: Retention::default(),
             payment: PaymentConfig {
                 delay: Duration::from_secs(5),
                 success_rate: 0.5,
@@ -176,6 +217,7 @@ impl Config {
             let expected = format!("a duration no longer than retry.max, which is {max}");
             return Err(ConfigError::value("retry.initial", &initial, settings.origin("retry.initial"), expected));
         }
+        self.check_roles(settings)?;
         match self.auth.mode {
             AuthMode::Jwt if self.auth.secret.is_none() => {
                 let expected = "auth.secret_file (or auth.secret) to be set as well: the key that tokens are signed with, \
@@ -191,5 +233,28 @@ impl Config {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The same with other roles, if any are named: the command line goes over everything.
+    ///
+    /// # Errors
+    /// When others could not do the rest.
+    pub fn with_roles(mut self, roles: Option<Roles>) -> Result<Self, ConfigError> {
+        self.roles = roles.unwrap_or(self.roles);
+        self.check_roles(&sources::Settings::default())?;
+        Ok(self)
+    }
+
+    /// What one host leaves to others, those must be able to reach.
+    fn check_roles(&self, settings: &sources::Settings) -> Result<(), ConfigError> {
+        if self.roles == Roles::ALL || (self.store.is_shared() && self.bus.is_shared()) {
+            return Ok(());
+        }
+        let (key, shown, expected) = if self.store.is_shared() {
+            ("bus.url", self.bus.to_string(), "amqp://… while host.roles leaves something to other hosts")
+        } else {
+            ("store.url", self.store.to_string(), "postgres://… while host.roles leaves something to other hosts")
+        };
+        Err(ConfigError::value(key, &shown, settings.origin(key), expected))
     }
 }

@@ -8,15 +8,15 @@ use anyhow::Context;
 use order_saga::{
     Expiration, ExpiryJob, LogMailer, Mailer, OrderProcess, Orders, PaymentGateway, RandomGateway, SuccessRate,
 };
-use saga_core::{Bus, Client, Clock, EmbeddedBus, Probe, Runtime, Store, SystemClock};
+use saga_core::{Bus, Client, Clock, Probe, Runtime, Store, SystemClock};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Ids, State};
 use crate::auth::Auth;
-use crate::config::{BusUrl, Config};
+use crate::config::Config;
 use crate::stores::{self, Opened};
-use crate::{server, telemetry};
+use crate::{bus, server, telemetry};
 
 pub use crate::server::HttpLimits;
 
@@ -69,12 +69,13 @@ impl Service {
         let bound = server::bind(&config.http, parts.http)?;
         let address = bound.address;
         let metrics = telemetry::metrics()?;
-        let mut opened = stores::open(&config.store, parts.probe.clone()).await?;
+        let mut opened = stores::open(config, parts.probe.clone()).await?;
         if let Some(decorate) = &parts.decorate {
             opened.store = decorate(opened.store);
         }
         let clock = parts.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
-        let runtime = runtime(config, &parts, &opened, clock.clone())?;
+        let bus = bus::open(config)?;
+        let runtime = runtime(config, &parts, &opened, bus.bus.clone(), clock.clone())?;
         let client = runtime.client();
         let expiration = Expiration { interval: config.expiration.interval, after: config.expiration.after };
         let job = ExpiryJob::new(opened.orders.clone(), Arc::new(client.clone()), clock.clone(), expiration);
@@ -87,13 +88,15 @@ impl Service {
             ids: Ids::default(),
             metrics,
             migrations: opened.migrations.clone(),
+            takes_orders: config.roles.api,
             probe: parts.probe,
         });
         let stop = CancellationToken::new();
         let (orders, store) = (opened.orders.clone(), opened.store.clone());
-        let running = Running { bound, state, runtime, job, opened, stop: stop.clone(), drain: config.drain };
+        let job = config.roles.expiry.then_some(job);
+        let running = Running { bound, state, runtime, job, opened, bus, stop: stop.clone(), drain: config.drain };
         let task = tokio::spawn(running.run());
-        tracing::info!(%address, store = %config.store, "ready on http://{address}");
+        tracing::info!(%address, store = %config.store, bus = %config.bus, "ready on http://{address}");
         Ok(Self { address, orders, store, client, stop, task })
     }
 
@@ -123,18 +126,27 @@ impl Service {
     }
 }
 
-fn runtime(config: &Config, parts: &Parts, opened: &Opened, clock: Arc<dyn Clock>) -> anyhow::Result<Runtime> {
-    let bus: Arc<dyn Bus> = match config.bus {
-        BusUrl::Embedded => Arc::new(EmbeddedBus::new()),
-    };
+fn runtime(
+    config: &Config,
+    parts: &Parts,
+    opened: &Opened,
+    bus: Arc<dyn Bus>,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Runtime> {
     let process = OrderProcess {
         gateway: parts.gateway.clone().map_or_else(|| by_chance(config), Ok)?,
         mailer: parts.mailer.clone().unwrap_or_else(|| Arc::new(LogMailer)),
         payment_delay: config.payment.delay,
         payment_concurrency: config.payment.concurrency,
     };
-    let mut builder =
-        Runtime::builder(opened.store.clone(), bus).clock(clock).retry(config.retry).drain(shares(config.drain).1);
+    let roles = config.roles;
+    let mut builder = Runtime::builder(opened.store.clone(), bus)
+        .clock(clock)
+        .retry(config.retry)
+        .drain(shares(config.drain).1)
+        .retention(config.retention)
+        .delivery_limit(config.rabbitmq.delivery_limit)
+        .roles(saga_core::Roles { sagas: roles.saga, handlers: roles.activities, relay: roles.relay });
     if let Some(probe) = &parts.probe {
         builder = builder.probe(probe.clone());
     }
@@ -164,22 +176,23 @@ struct Running {
     bound: server::Bound,
     state: Arc<State>,
     runtime: Runtime,
-    job: ExpiryJob,
+    job: Option<ExpiryJob>,
     opened: Opened,
+    bus: bus::Opened,
     stop: CancellationToken,
     drain: Duration,
 }
 
 impl Running {
     async fn run(self) -> anyhow::Result<()> {
-        let Self { bound, state, runtime, job, opened, stop, drain } = self;
+        let Self { bound, state, runtime, job, opened, bus, stop, drain } = self;
         let (http_share, _) = shares(drain);
         let (http_stop, runtime_stop) = (CancellationToken::new(), CancellationToken::new());
         let (endpoint, clock) = (api::endpoint(state.clone()), state.clock.clone());
         let mut http = Owned(tokio::spawn(server::run(bound, endpoint, clock, http_stop.clone(), http_share)));
         let mut flow = Owned(tokio::spawn(runtime.run(runtime_stop.clone().cancelled_owned())));
         let job_stop = stop.clone().cancelled_owned();
-        let _job = Owned(tokio::spawn(async move { job.run(job_stop).await }));
+        let _job = job.map(|job| Owned(tokio::spawn(async move { job.run(job_stop).await })));
         let _upkeep = Owned(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(telemetry::UPKEEP).await;
@@ -200,6 +213,7 @@ impl Running {
             (&mut http.0).await?;
             runtime_stop.cancel();
             (&mut flow.0).await??;
+            bus.close().await;
             opened.close().await;
             anyhow::Ok(())
         };

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing::Level;
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -32,16 +32,16 @@ pub fn start_logging(config: &LogConfig) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(&config.filter).context("log.filter can not be read")?;
     let terminal = std::io::stderr().is_terminal();
     let format = config.format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json });
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => lines.with_ansi(terminal).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
-    };
     let quiet = filter_fn(|metadata| may_log(metadata.target(), *metadata.level()));
-    tracing_subscriber::registry()
-        .with(layer.with_filter(filter.and(quiet)))
-        .try_init()
-        .context("the log can not be started")
+    // The filters stand before the one layer, not at it: a filter at a layer remembers what a crate has only asked about,
+    // and swallows the next line of that thread.
+    let filtered = tracing_subscriber::registry().with(filter).with(quiet);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => filtered.with(lines.with_ansi(terminal)).try_init(),
+        LogFormat::Json => filtered.with(lines.json().flatten_event(true)).try_init(),
+    };
+    started.context("the log can not be started")
 }
 
 /// Whether a target may log at a level, whatever the filter says.

@@ -6,7 +6,7 @@
 //! - the impure side: [`PaymentHandler`] and [`RefundHandler`] behind a [`PaymentGateway`], [`Notifier`] behind a
 //!   [`Mailer`], [`ExpiryJob`]; [`OrderProcess`] registers them with a runtime
 //! - the domain's own tables: [`OrderRow`], [`Notification`], the read port [`Orders`], and the adapters
-//!   [`MemoryOrders`] and [`SqliteOrders`]
+//!   [`MemoryOrders`], [`SqliteOrders`] and [`PostgresOrders`]
 
 mod activities;
 mod expiry;
@@ -36,8 +36,9 @@ pub use orders::{
 pub use payment::Payment;
 pub use process::OrderProcess;
 pub use store::memory::MemoryOrders;
+pub use store::postgres::{PostgresOrderRows, PostgresOrders};
 pub use store::sqlite::{SqliteOrderRows, SqliteOrders};
 pub use submission::{
-    CheckedOrder, FieldError, MAX_ITEMS, MAX_PRICE, MAX_PRODUCT_ID, MAX_QUANTITY, MAX_TOTAL, NewItem, NewOrder,
-    PRICE_SCALE, submission_id,
+    CheckedOrder, FieldError, MAX_ITEMS, MAX_PRICE, MAX_PRODUCT_ID, MAX_QUANTITY, MAX_TOTAL, MAX_USER_ID, NewItem,
+    NewOrder, PRICE_SCALE, submission_id,
 };

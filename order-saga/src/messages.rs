@@ -1,7 +1,8 @@
 //! The messages of the order process. Their names and their JSON are what is stored and sent: a durable contract,
 //! pinned by a golden file. A field that is added needs `#[serde(default)]`.
 //!
-//! Money is a decimal written as a string, never a float; a number is read too, because others write one.
+//! Money is a decimal written as a string, never a float. A number is read too, because others write one: exactly, as
+//! long as it has no more than fifteen digits, and an order's total has eleven at the most.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -10,12 +11,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::orders::OrderItem;
+use crate::submission::SubmittedOrder;
 
-/// Somebody ordered. Sent by the host to the order saga; its message id is the id of the submission.
+/// Somebody ordered. Sent by the host to the order saga, or published by another service; its message id is the id of the
+/// submission.
+///
+/// One that is read has passed the same check as an order over REST, and its total is the sum of its items: what another
+/// service gets wrong is a dead letter that says so, and no order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", try_from = "SubmittedOrder")]
 pub struct OrderSubmitted {
-    /// The order, an id that nobody has used before.
+    /// The order, an id that nobody has used before: of one that is known, nothing changes.
     pub order_id: Uuid,
     /// Who ordered.
     pub user_id: String,
@@ -23,7 +29,8 @@ pub struct OrderSubmitted {
     pub items: Vec<OrderItem>,
     /// The sum of the items.
     pub total: Decimal,
-    /// The fingerprint of what was submitted; see [`CheckedOrder::fingerprint`](crate::CheckedOrder::fingerprint).
+    /// The fingerprint of what was submitted; see [`CheckedOrder::fingerprint`](crate::CheckedOrder::fingerprint). Who
+    /// can not know it leaves it out: it is then that of the items.
     pub fingerprint: String,
 }
 

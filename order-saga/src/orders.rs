@@ -184,7 +184,7 @@ pub struct Overdue {
     pub since: DateTime<Utc>,
 }
 
-/// Reads orders and notifications. Adapters: memory and SQLite.
+/// Reads orders and notifications. Adapters: memory, SQLite and PostgreSQL.
 #[async_trait]
 pub trait Orders: Send + Sync + 'static {
     /// One order with its items.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rust_decimal::Decimal;
+use serde::Deserialize;
 use uuid::{Uuid, uuid};
 
 use crate::messages::OrderSubmitted;
@@ -20,6 +21,11 @@ pub const PRICE_SCALE: u32 = 2;
 pub const MAX_PRICE: Decimal = Decimal::from_parts(100_000_000, 0, 0, false, PRICE_SCALE);
 /// The highest total: 999,999,999.99, so that it fits every column and every gateway.
 pub const MAX_TOTAL: Decimal = Decimal::from_parts(1_215_752_191, 23, 0, false, PRICE_SCALE);
+
+/// How many characters a user's name may have: it is stored with each order and travels with each message.
+pub const MAX_USER_ID: usize = 200;
+/// How many of a submission's mistakes are told: the sender of a broken one can tell the rest from these.
+const MAX_TOLD: usize = 3;
 
 /// The root of everything that is derived from a submission: a constant of this service, never changed.
 const NAMESPACE: Uuid = uuid!("6f1c2a52-8f0e-4b53-9a53-2f6d1f0c7f11");
@@ -57,6 +63,60 @@ pub struct CheckedOrder {
     items: Vec<OrderItem>,
     total: Decimal,
     fingerprint: String,
+}
+
+/// [`OrderSubmitted`] as it stands in JSON, from the host or from another service, not checked yet.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SubmittedOrder {
+    order_id: Uuid,
+    user_id: String,
+    items: Vec<SubmittedItem>,
+    total: Decimal,
+    #[serde(default)]
+    fingerprint: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SubmittedItem {
+    product_id: String,
+    quantity: i64,
+    price: Decimal,
+}
+
+impl TryFrom<SubmittedOrder> for OrderSubmitted {
+    type Error = String;
+
+    fn try_from(it: SubmittedOrder) -> Result<Self, String> {
+        let SubmittedOrder { order_id, user_id, items, total, fingerprint } = it;
+        let mut errors = Vec::new();
+        if order_id.is_nil() {
+            errors.push(FieldError::new("orderId", "is an id of zeros"));
+        }
+        errors.extend(check_name(&user_id, MAX_USER_ID).err().map(|why| FieldError::new("userId", why)));
+        let items = items.into_iter().map(NewItem::from).collect();
+        match (NewOrder { items }).check() {
+            Ok(checked) if checked.total != total => {
+                errors.push(FieldError::new("total", format_args!("is {total}, and its items cost {}", checked.total)));
+            }
+            Ok(checked) if errors.is_empty() => {
+                let submission = checked.submission(order_id, user_id);
+                let given = fingerprint.filter(|it| !it.is_empty());
+                return Ok(Self { fingerprint: given.unwrap_or(submission.fingerprint), ..submission });
+            }
+            Ok(_) => {}
+            Err(wrong) => errors.extend(wrong),
+        }
+        Err(told(&errors))
+    }
+}
+
+impl From<SubmittedItem> for NewItem {
+    fn from(it: SubmittedItem) -> Self {
+        // Others write 49.9000 for 49.90: zeros behind the point are no decimals too many.
+        Self { product_id: it.product_id, quantity: it.quantity, price: it.price.normalize().to_string() }
+    }
 }
 
 impl NewOrder {
@@ -161,12 +221,16 @@ impl NewItem {
 }
 
 fn check_product(id: &str) -> Result<(), String> {
-    let length = id.chars().count();
-    if id.trim().is_empty() {
+    if id.trim().is_empty() { Err("is empty".to_owned()) } else { check_name(id, MAX_PRODUCT_ID) }
+}
+
+fn check_name(name: &str, most: usize) -> Result<(), String> {
+    let length = name.chars().count();
+    if length == 0 {
         Err("is empty".to_owned())
-    } else if length > MAX_PRODUCT_ID {
-        Err(format!("has {length} characters; at most {MAX_PRODUCT_ID} are allowed"))
-    } else if id.chars().any(char::is_control) {
+    } else if length > most {
+        Err(format!("has {length} characters; at most {most} are allowed"))
+    } else if name.chars().any(char::is_control) {
         Err("has a control character".to_owned())
     } else {
         Ok(())
@@ -208,6 +272,15 @@ fn total(items: &[OrderItem]) -> Option<Decimal> {
         total = total.checked_add(item.price.checked_mul(item.quantity.into())?)?;
     }
     (total <= MAX_TOTAL).then_some(total)
+}
+
+/// The first mistakes, in one line.
+fn told(errors: &[FieldError]) -> String {
+    let mut told: Vec<_> = errors.iter().take(MAX_TOLD).map(ToString::to_string).collect();
+    if let more @ 1.. = errors.len().saturating_sub(MAX_TOLD) {
+        told.push(format!("and {more} more"));
+    }
+    told.join("; ")
 }
 
 /// A UUIDv5 of the canonical JSON of the items: the fields in the order of [`OrderItem`], prices with two decimals.

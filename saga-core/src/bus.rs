@@ -1,6 +1,8 @@
 //! The bus's port: endpoints that receive, messages that are sent and confirmed.
 
 mod embedded;
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq;
 
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use crate::commit::{Name, OutboxId, OutboxRow};
 use crate::message::Envelope;
 
 pub use embedded::EmbeddedBus;
+#[cfg(feature = "rabbitmq")]
+pub use rabbitmq::{BuildError as RabbitMqBuildError, QueueType, RabbitMqBus, RabbitMqBusBuilder};
 
 /// What carries messages between endpoints. Every adapter passes the conformance suite of the testkit.
 ///

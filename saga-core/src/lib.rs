@@ -46,7 +46,8 @@
 //! - MassTransit's format on a broker: [`wire`]
 //! - feature `runtime`: the `Runtime` and its ports `Store`, `Bus`, `Clock`, `ActivityHandler`, `Consumer`,
 //!   with the adapters `MemoryStore` and `EmbeddedBus`
-//! - feature `sqlite`: the adapter `SqliteStore`
+//! - feature `rabbitmq`: the adapter `RabbitMqBus`
+//! - feature `sqlite`: the adapter `SqliteStore`; feature `postgres`: the adapter `PostgresStore`
 //! - feature `testkit`: given/when/then, a harness under a manual clock, an explorer, conformance suites
 
 mod activity;
@@ -89,6 +90,8 @@ pub use activity::{AcceptedBy, Activity, Outcome};
 pub use alphabet::{Accepts, Alphabet, Column, Decoded, Finite};
 #[cfg(feature = "runtime")]
 pub use bus::{Bus, BusError, Confirm, Delivery, EmbeddedBus, Endpoint, Receipt, SendError};
+#[cfg(feature = "rabbitmq")]
+pub use bus::{QueueType, RabbitMqBuildError, RabbitMqBus, RabbitMqBusBuilder};
 #[cfg(feature = "runtime")]
 pub use clock::{Clock, SystemClock};
 pub use commit::{
@@ -122,6 +125,8 @@ pub use store::{
     Backlog, Change, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Old, Page,
     Store, StoreError, Unreadable,
 };
+#[cfg(feature = "postgres")]
+pub use store::{PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};

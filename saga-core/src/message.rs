@@ -79,6 +79,11 @@ impl Body {
         RawValue::from_string(json).map(Self)
     }
 
+    /// Copies a value that was parsed before.
+    pub(crate) fn from_raw(raw: &RawValue) -> Self {
+        Self(raw.to_owned())
+    }
+
     /// The JSON text.
     pub fn as_str(&self) -> &str {
         self.0.get()

@@ -4,6 +4,7 @@
 #![allow(clippy::duplicate_mod, reason = "two of the examples share a file")]
 
 mod architecture;
+mod containers;
 mod flows;
 mod readme;
 mod stories;

@@ -2,6 +2,7 @@
 
 use host::config::Config;
 use host::rest::Rest;
+use sqlx::Connection;
 
 use crate::support::{Host, SECRET, Served, approved, guarded, program, small};
 
@@ -15,14 +16,18 @@ fn output(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, Str
 fn given_help_when_asked_then_every_command_has_an_example() {
     let (code, help, _) = output(&["--help"], &[]);
     assert_eq!(code, Some(0));
-    for command in ["serve", "migrate", "graph", "token", "demo"] {
+    for command in ["serve", "migrate", "health", "graph", "token", "demo"] {
         assert!(
             help.lines().any(|line| line.trim_start().contains(&format!("saga-host {command}"))),
             "{command}: {help}"
         );
         let (code, help, _) = output(&[command, "--help"], &[]);
         assert_eq!(code, Some(0));
-        assert!(help.contains("Example:\n") && help.contains(&format!("saga-host {command}")), "{help}");
+        assert!(
+            (help.contains("Example:\n") || help.contains("Examples:\n"))
+                && help.contains(&format!("saga-host {command}")),
+            "{help}"
+        );
     }
 }
 
@@ -43,12 +48,13 @@ fn given_graph_when_printed_then_it_is_the_golden_one() {
 fn given_a_bad_setting_when_started_then_it_is_exit_code_2_and_one_line() {
     for (arguments, environment) in [
         (["serve"].as_slice(), [("SAGA__HTTP__LISTEN", "nowhere")].as_slice()),
-        (&[], &[("SAGA__STORE__URL", "postgres://u:SeCrEt@h/db")]),
-        (&["migrate"], &[("SAGA__BUS__URL", "amqp://u:SeCrEt@h")]),
+        (&[], &[("SAGA__STORE__URL", "postgres://u:SeCrEt@h")]),
+        (&["migrate"], &[("SAGA__BUS__URL", "amqp://u:SeCrEt@:1")]),
         (&["token", "--user", "anna"], &[("SAGA__AUTH__SECRET", "SeCrEt")]),
         (&["token", "--user", "anna"], &[]),
         (&["serve", "--config", "no/such/file.toml"], &[]),
         (&["serve"], &[("SAGA__HTTP__LISTEN", "0.0.0.0:0")]),
+        (&["health"], &[("SAGA__HTTP__LISTEN", "127.0.0.1:0")]),
     ] {
         let (code, out, error) = output(arguments, environment);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{error}");
@@ -92,6 +98,27 @@ fn given_a_new_folder_when_migrated_twice_then_the_second_time_there_is_nothing_
     assert!(first.ends_with("migrations applied\n"), "{first}");
     let (_, second, _) = output(&["migrate"], &[("SAGA__STORE__URL", &url)]);
     assert_eq!(second, format!("{url}: nothing to do\n"));
+}
+
+#[tokio::test]
+async fn given_a_service_when_its_health_is_asked_then_the_exit_code_tells() {
+    let ask = |address: std::net::SocketAddr| output(&["health"], &[("SAGA__HTTP__LISTEN", &address.to_string())]);
+    // A port that only the system could serve, and does not.
+    let (code, out, error) = ask("127.0.0.1:1".parse().unwrap());
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(error.starts_with("saga-host: 127.0.0.1:1 does not answer: "), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.db");
+    let store = format!("sqlite://{}", path.display());
+    let served = Served::start(program(&[]).env("SAGA__STORE__URL", &store));
+    assert_eq!(ask(served.address), (Some(0), String::new(), String::new()));
+
+    let mut database = sqlx::SqliteConnection::connect(&store).await.unwrap();
+    sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 2").execute(&mut database).await.unwrap();
+    let (code, _, error) = ask(served.address);
+    let reason = "is not ready (503); migrations: 1 migrations are to be applied: run saga-host migrate\n";
+    assert_eq!((code, error), (Some(1), format!("saga-host: {} {reason}", served.address)));
 }
 
 #[test]

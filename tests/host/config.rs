@@ -2,7 +2,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use host::config::{AuthMode, BusUrl, Config, LogFormat, StoreUrl, key_names};
+use host::config::{AuthMode, BusUrl, Config, LogFormat, QueueKind, Roles, StoreUrl, key_names};
 use secrecy::ExposeSecret;
 
 /// Long enough, and easily found where it must not be.
@@ -27,7 +27,13 @@ fn given_nothing_when_loaded_then_the_defaults_are_those_of_the_table() {
     assert_eq!(config.http.listen, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
     assert_eq!(config.http.connections, 512);
     assert_eq!(config.store, StoreUrl::Sqlite("data/orders.db".into()));
+    assert_eq!((config.roles, config.connections), (Roles::ALL, 16));
     assert_eq!(config.bus, BusUrl::Embedded);
+    assert_eq!((config.rabbitmq.queues, config.rabbitmq.heartbeat), (QueueKind::Quorum, Duration::from_secs(5)));
+    assert_eq!((config.rabbitmq.ca_file, config.rabbitmq.delivery_limit), (None, 20));
+    let month = Some(Duration::from_secs(30 * 24 * 60 * 60));
+    assert_eq!((config.retention.inbox, config.retention.journal, config.retention.redriven), (month, None, None));
+    assert_eq!(config.retention.interval, Duration::from_secs(600));
     assert_eq!(config.payment.delay, Duration::from_secs(5));
     assert!((config.payment.success_rate - 0.5).abs() < f64::EPSILON);
     assert_eq!(config.payment.seed, None);
@@ -50,10 +56,22 @@ const EVERYTHING: &str = r#"
 [http]
 listen = "0.0.0.0:9000"
 connections = 99
+[host]
+roles = "api,saga,activities,expiry,relay"
 [store]
 url = "sqlite:///var/lib/orders.db"
+connections = 20
 [bus]
 url = "embedded:"
+queues = "classic"
+heartbeat = "10s"
+ca_file = "Cargo.toml"
+delivery_limit = 5
+[retention]
+inbox = "7days"
+journal = "365days"
+redriven = "forever"
+interval = "1h"
 [payment]
 delay = "250ms"
 success_rate = 1
@@ -83,6 +101,13 @@ fn given_every_key_in_a_file_when_loaded_then_each_is_taken() {
     let config = load(EVERYTHING, &[]).unwrap();
     assert_eq!((config.http.listen.to_string().as_str(), config.http.connections), ("0.0.0.0:9000", 99));
     assert_eq!(config.store, StoreUrl::Sqlite("/var/lib/orders.db".into()));
+    assert_eq!((config.roles, config.connections), (Roles::ALL, 20));
+    assert_eq!((config.rabbitmq.queues, config.rabbitmq.heartbeat), (QueueKind::Classic, Duration::from_secs(10)));
+    assert_eq!((config.rabbitmq.ca_file, config.rabbitmq.delivery_limit), (Some("Cargo.toml".into()), 5));
+    let day = Duration::from_secs(24 * 60 * 60);
+    let kept = (config.retention.inbox, config.retention.journal, config.retention.redriven);
+    assert_eq!(kept, (Some(7 * day), Some(365 * day), None));
+    assert_eq!(config.retention.interval, Duration::from_secs(60 * 60));
     assert_eq!(config.payment.delay, Duration::from_millis(250));
     assert!((config.payment.success_rate - 1.0).abs() < f64::EPSILON);
     assert_eq!((config.payment.seed, config.payment.concurrency), (Some(42), 7));
@@ -217,10 +242,38 @@ fn given_something_wrong_in_a_file_when_loaded_then_one_line_says_what() {
             "[http.listen]\nport = 1",
             r#"http.listen = "a table" (from saga.toml): expected an address and a port, such as 127.0.0.1:8080"#,
         ),
-        ("[bus]\nurl = \"kafka://h\"", r#"bus.url = "kafka://h" (from saga.toml): expected embedded:"#),
         (
-            "[bus]\nurl = \"amqp://guest:pw@h\"",
-            r#"bus.url = "amqp://***@h" (from saga.toml): expected embedded:; RabbitMQ is not yet supported in this version"#,
+            "[bus]\nurl = \"kafka://h\"",
+            r#"bus.url = "kafka://h" (from saga.toml): expected embedded:, or amqp://USER:PASSWORD@HOST:PORT/VHOST (amqps:// over TLS)"#,
+        ),
+        (
+            "[bus]\nurl = \"amqp://guest:pw@:5672\"",
+            r#"bus.url = "amqp://***@:5672" (from saga.toml): expected embedded:, or amqp://USER:PASSWORD@HOST:PORT/VHOST (amqps:// over TLS)"#,
+        ),
+        ("[bus]\nqueues = \"mirrored\"", r#"bus.queues = "mirrored" (from saga.toml): expected quorum or classic"#),
+        (
+            "[bus]\nheartbeat = \"1s\"",
+            r#"bus.heartbeat = "1s" (from saga.toml): expected a duration of whole seconds from 2s to 60s"#,
+        ),
+        (
+            "[host]\nroles = \"api,cook\"",
+            r#"host.roles = "api,cook" (from saga.toml): expected one or more of api, saga, activities, expiry, relay, separated by commas, or all"#,
+        ),
+        (
+            "[host]\nroles = \"api,api\"",
+            r#"host.roles = "api,api" (from saga.toml): expected one or more of api, saga, activities, expiry, relay, separated by commas, or all; api is named twice"#,
+        ),
+        (
+            "[host]\nroles = \"api\"",
+            r#"store.url = "sqlite://data/orders.db" (the default): expected postgres://… while host.roles leaves something to other hosts"#,
+        ),
+        (
+            "[retention]\ninbox = \"0s\"",
+            r#"retention.inbox = "0s" (from saga.toml): expected a duration such as 30days or 12h, longer than 0, at most 365days, or forever"#,
+        ),
+        (
+            "[store]\nconnections = 1",
+            r#"store.connections = "1" (from saga.toml): expected a whole number from 2 to 1000"#,
         ),
     ];
     for (toml, line) in cases {
@@ -230,9 +283,11 @@ fn given_something_wrong_in_a_file_when_loaded_then_one_line_says_what() {
 
 #[test]
 fn given_a_store_that_can_not_be_when_loaded_then_the_line_says_what_can() {
-    let expected = "expected sqlite://PATH (sqlite:///PATH from the root), such as sqlite://data/orders.db, or memory:";
+    let expected = "expected sqlite://PATH (sqlite:///PATH from the root), such as sqlite://data/orders.db, \
+                    postgres://USER:PASSWORD@HOST:PORT/DATABASE, or memory:";
     for (url, shown, more) in [
-        ("postgres://u:p@host/db", "postgres://***@host/db", "; PostgreSQL is not yet supported in this version"),
+        ("postgres://u:p@host:port/db", "postgres://***@host:port/db", ""),
+        ("postgres://u:p@host", "postgres://***@host", ""),
         ("sqlite://", "sqlite://", ""),
         ("sqlite::memory:", "sqlite::memory:", ""),
         ("sqlite://data/", "sqlite://data/", ""),
@@ -249,7 +304,7 @@ fn given_a_store_that_can_not_be_when_loaded_then_the_line_says_what_can() {
 fn given_an_unknown_variable_when_loaded_then_the_line_lists_the_keys() {
     let error = env(&[("SAGA__FOO__BAR", "x")]).unwrap_err();
     assert!(error.starts_with(
-        r#"unknown key foo.bar = "x" (from SAGA__FOO__BAR): expected one of http.listen, http.connections, store.url, "#
+        r#"unknown key foo.bar = "x" (from SAGA__FOO__BAR): expected one of http.listen, http.connections, host.roles, store.url, "#
     ));
     for key in key_names() {
         assert!(error.contains(key), "{key}");
@@ -298,7 +353,7 @@ fn given_jwt_without_a_secret_when_loaded_then_the_line_says_what_to_set() {
 #[test]
 fn given_a_secret_anywhere_when_something_is_wrong_then_it_is_not_shown() {
     let short = "SeCrEt-too-short";
-    let url = format!("postgres://user:{SECRET}@host/db");
+    let url = format!("postgres://user:{SECRET}@host:port/db");
     let broken = format!("user:{SECRET}@host");
     for environment in [
         [("SAGA__AUTH__SECRET", short)].as_slice(),
@@ -317,6 +372,12 @@ fn given_a_secret_anywhere_when_something_is_wrong_then_it_is_not_shown() {
     }
     let config = load(EVERYTHING, &[]).unwrap();
     assert!(!format!("{config:?} {config:#?}").contains("SeCrEt"));
+    let (store, bus) = (format!("postgres://user:{SECRET}@host/db"), format!("amqp://user:{SECRET}@host/vhost"));
+    let config = env(&[("SAGA__STORE__URL", &store), ("SAGA__BUS__URL", &bus)]).unwrap();
+    let shown = format!("{config:?} {config:#?} {} {}", config.store, config.bus);
+    assert!(!shown.contains("SeCrEt") && shown.contains("amqp://***@host/vhost"), "{shown}");
+    let (StoreUrl::Postgres(kept), BusUrl::RabbitMq(carried)) = (&config.store, &config.bus) else { panic!() };
+    assert_eq!((kept.expose(), carried.expose()), (store.as_str(), bus.as_str()));
     assert_eq!(
         load("auth.secret = 12345", &[]).unwrap_err(),
         "auth.secret = (not shown) (from saga.toml): expected at least 32 bytes; there are 5"
@@ -327,4 +388,18 @@ fn given_a_secret_anywhere_when_something_is_wrong_then_it_is_not_shown() {
 fn given_a_long_or_broken_value_when_told_then_it_is_one_short_line() {
     let error = env(&[("SAGA__HTTP__LISTEN", &format!("a\nb{}", "x".repeat(1000)))]).unwrap_err();
     assert!(error.len() < 300 && !error.contains('\n'), "{error}");
+}
+
+#[test]
+fn given_roles_when_store_and_bus_are_shared_then_a_host_may_leave_the_rest_to_others() {
+    let shared = [("SAGA__STORE__URL", "postgres://u@h/db"), ("SAGA__BUS__URL", "amqps://u:p@h:5671/v")];
+    let config = env(&[shared[0], shared[1], ("SAGA__HOST__ROLES", "api, expiry")]).unwrap();
+    let some = Roles { api: true, saga: false, activities: false, expiry: true, relay: false };
+    assert_eq!(config.roles, some);
+    assert_eq!(config.with_roles(Some(Roles::ALL)).unwrap().roles, Roles::ALL);
+    let error = env(&[shared[0], ("SAGA__HOST__ROLES", "relay")]).unwrap_err();
+    assert!(error.starts_with(r#"bus.url = "embedded:" (the default): expected amqp://"#), "{error}");
+    let error = env(&[]).unwrap().with_roles(Some(some)).unwrap_err().to_string();
+    assert!(error.starts_with("store.url = ") && error.contains("while host.roles leaves something"), "{error}");
+    assert_eq!("all".parse::<Roles>(), Ok(Roles::ALL));
 }

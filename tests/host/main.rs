@@ -5,6 +5,8 @@
 mod abuse;
 mod auth;
 mod cli;
+#[cfg(feature = "failpoints")]
+mod cluster;
 mod config;
 mod dead_letters;
 #[cfg(feature = "failpoints")]
@@ -16,6 +18,7 @@ mod history;
 mod kill;
 mod openapi;
 mod orders;
+mod pairings;
 mod serve;
 mod submit;
 mod support;

@@ -109,6 +109,16 @@ async fn given_no_tokens_are_asked_for_when_the_description_is_read_then_it_spea
 }
 
 #[tokio::test]
+async fn given_a_host_that_takes_no_orders_when_the_description_is_read_then_nothing_of_them_is_in_it() {
+    let mut config = quick();
+    config.roles.api = false;
+    let spec = spec_of(&config).await;
+    let ids: BTreeSet<_> = operations(&spec).into_iter().map(|(_, it)| it["operationId"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["live", "metrics", "ready"].into());
+    assert!(spec["components"]["schemas"]["OrderRequest"].is_null());
+}
+
+#[tokio::test]
 async fn given_the_description_when_its_links_are_followed_then_each_operation_takes_what_it_is_given() {
     let spec = spec().await;
     let operations = operations(&spec);

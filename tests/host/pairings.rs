@@ -2,33 +2,35 @@
 
 use std::time::Duration;
 
-use host::config::{BusUrl, Config, StoreUrl};
+use host::config::Config;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_servers::{Postgres, Rabbit};
 
-use crate::support::{Host, approved, broken, declined, quick, small};
+use crate::support::{Host, PATIENCE, Served, approved, broken, declined, program, quick, small};
 
 /// A configuration on one pairing, and what it stands on.
 struct Pairing {
     config: Config,
+    store: String,
+    bus: String,
     /// Where a file is kept.
     _folder: TempDir,
 }
 
 fn pairing(store: &str, bus: &str) -> Pairing {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = quick();
-    config.store = match store {
-        "memory" => StoreUrl::Memory,
-        "sqlite" => StoreUrl::Sqlite(folder.path().join("orders.db")),
-        _ => Postgres::shared().database().parse().unwrap(),
+    let store = match store {
+        "memory" => "memory:".to_owned(),
+        "sqlite" => format!("sqlite://{}", folder.path().join("orders.db").display()),
+        _ => Postgres::shared().database(),
     };
-    config.bus = match bus {
-        "embedded" => BusUrl::Embedded,
-        _ => Rabbit::shared().vhost().parse().unwrap(),
+    let bus = match bus {
+        "embedded" => "embedded:".to_owned(),
+        _ => Rabbit::shared().vhost(),
     };
-    Pairing { config, _folder: folder }
+    let config = Config { store: store.parse().unwrap(), bus: bus.parse().unwrap(), ..quick() };
+    Pairing { config, store, bus, _folder: folder }
 }
 
 /// The history of an order: what came, and what it came to.
@@ -44,7 +46,7 @@ fn moved(names: &[&str]) -> Vec<(String, String)> {
     names.iter().map(|name| ((*name).to_owned(), "moved".to_owned())).collect()
 }
 
-async fn an_order_is_completed_and_told_once(config: &Config) {
+async fn an_order_is_completed_and_told_once(Pairing { config, .. }: &Pairing) {
     let host = Host::start(config, [approved()]).await;
     let order = host.order().await;
     host.until_notified(&order["id"], "completed").await;
@@ -55,7 +57,7 @@ async fn an_order_is_completed_and_told_once(config: &Config) {
     host.stopped().await.unwrap();
 }
 
-async fn the_same_key_is_the_same_order(config: &Config) {
+async fn the_same_key_is_the_same_order(Pairing { config, .. }: &Pairing) {
     let host = Host::start(config, [approved()]).await;
     let keyed = [("Idempotency-Key", "tea-1")];
     let first = host.rest.post("/api/orders", &small().to_string(), &keyed).await.unwrap();
@@ -68,7 +70,7 @@ async fn the_same_key_is_the_same_order(config: &Config) {
     host.until_notified(&first["id"], "completed").await;
 }
 
-async fn a_declined_order_expires_and_is_told(config: &Config) {
+async fn a_declined_order_expires_and_is_told(Pairing { config, .. }: &Pairing) {
     let mut config = config.clone();
     config.expiration.interval = Duration::from_millis(20);
     config.expiration.after = Duration::from_millis(300);
@@ -79,7 +81,7 @@ async fn a_declined_order_expires_and_is_told(config: &Config) {
     assert_eq!(came, moved(&["OrderSubmitted", "OrderCreated", "PaymentDeclined", "OrderOverdue"]));
 }
 
-async fn a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redriven(config: &Config) {
+async fn a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redriven(Pairing { config, .. }: &Pairing) {
     let host = Host::start(config, [broken()]).await;
     let order = host.order().await;
     let letter = host.until_dead_letter().await;
@@ -90,22 +92,34 @@ async fn a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redri
     host.until_notified(&order["id"], "completed").await;
 }
 
-async fn a_service_that_crashed_goes_on_where_it_was(config: &Config) {
-    let mut slow = config.clone();
-    slow.payment.delay = Duration::from_secs(3600);
-    let host = Host::start(&slow, [approved()]).await;
-    let order = host.order().await;
-    let (rest, path) = (&host.rest, format!("/api/orders/{}", order["id"].as_str().unwrap()));
-    let path = &path;
-    host.until(|| async move {
-        let order: Value = rest.get(path).await.unwrap().json().unwrap();
-        (order["status"] == "processing").then_some(())
-    })
-    .await;
-    host.service.crash().await;
-    let host = Host::start(config, [approved()]).await;
-    host.until_notified(&order["id"], "completed").await;
-    assert_eq!(history(&host, &order).await, moved(&["OrderSubmitted", "OrderCreated", "PaymentApproved"]));
+async fn a_service_that_was_killed_goes_on_where_it_was(pairing: &Pairing) {
+    let start = |delay: &str| {
+        let mut command = program(&["serve"]);
+        command.env("SAGA__STORE__URL", &pairing.store).env("SAGA__BUS__URL", &pairing.bus);
+        command.env("SAGA__PAYMENT__DELAY", delay).env("SAGA__PAYMENT__SUCCESS_RATE", "1");
+        Served::start(&mut command)
+    };
+    let served = start("1h");
+    let order: Value = served.rest.post("/api/orders", &small().to_string(), &[]).await.unwrap().json().unwrap();
+    let path = format!("/api/orders/{}", order["id"].as_str().unwrap());
+    until_status(&served, &path, "processing").await;
+    served.signal("-KILL");
+    served.ended();
+    let served = start("0s");
+    until_status(&served, &path, "completed").await;
+    let history: Value = served.rest.get(&format!("{path}/history")).await.unwrap().json().unwrap();
+    assert_eq!(history["items"].as_array().unwrap().len(), 3, "{history}");
+    served.signal("-TERM");
+    assert_eq!(served.exit_code(), Some(0));
+}
+
+async fn until_status(served: &Served, path: &str, status: &str) {
+    let reached = async {
+        while served.rest.get(path).await.unwrap().json::<Value>().unwrap()["status"] != status {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{path} is never {status}"));
 }
 
 /// Expands to a module of tests for a pairing.
@@ -115,7 +129,7 @@ macro_rules! on {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $flow() {
                 let pairing = super::pairing($store, $bus);
-                super::$flow(&pairing.config).await;
+                super::$flow(&pairing).await;
             })+
         }
     )+};
@@ -139,27 +153,27 @@ on! {
         the_same_key_is_the_same_order,
         a_declined_order_expires_and_is_told,
         a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redriven,
-        a_service_that_crashed_goes_on_where_it_was,
+        a_service_that_was_killed_goes_on_where_it_was,
     ];
     sqlite_rabbitmq: "sqlite", "rabbitmq", [
         an_order_is_completed_and_told_once,
         the_same_key_is_the_same_order,
         a_declined_order_expires_and_is_told,
         a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redriven,
-        a_service_that_crashed_goes_on_where_it_was,
+        a_service_that_was_killed_goes_on_where_it_was,
     ];
     postgres_embedded: "postgres", "embedded", [
         an_order_is_completed_and_told_once,
         the_same_key_is_the_same_order,
         a_declined_order_expires_and_is_told,
         a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redriven,
-        a_service_that_crashed_goes_on_where_it_was,
+        a_service_that_was_killed_goes_on_where_it_was,
     ];
     postgres_rabbitmq: "postgres", "rabbitmq", [
         an_order_is_completed_and_told_once,
         the_same_key_is_the_same_order,
         a_declined_order_expires_and_is_told,
         a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redriven,
-        a_service_that_crashed_goes_on_where_it_was,
+        a_service_that_was_killed_goes_on_where_it_was,
     ];
 }

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use host::config::StoreUrl;
+use host::config::{Config, Roles, StoreUrl};
 use host::rest::Rest;
 use host::serve::Parts;
 use order_saga::ScriptedGateway;
 use saga_core::testkit::ManualClock;
 use serde_json::Value;
+use test_servers::{Postgres, Rabbit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::faulty::wound_on;
-use crate::support::{Host, PATIENCE, Served, approved, program, quick, small};
+use crate::support::{Host, PATIENCE, Served, approved, assert_problem, program, quick, small};
 
 #[tokio::test]
 async fn given_a_request_in_hand_when_stopped_then_it_is_answered_and_no_more_are_taken() {
@@ -89,6 +90,42 @@ async fn given_a_taken_address_when_started_then_the_error_names_it() {
         format!("{error:#}").starts_with(&format!("http.listen {} can not be listened on", host.service.address)),
         "{error:#}"
     );
+}
+
+#[tokio::test]
+async fn given_a_host_that_takes_no_orders_when_asked_then_it_tells_of_its_health_alone() {
+    let mut config = quick();
+    config.roles = Roles { api: false, ..Roles::ALL };
+    let host = Host::start(&config, [approved()]).await;
+    assert_problem(&host.rest.get("/api/orders").await.unwrap(), 404, "not-found");
+    assert_problem(&host.rest.post("/api/orders", &small().to_string(), &[]).await.unwrap(), 404, "not-found");
+    for path in ["/health/live", "/health/ready", "/metrics", "/docs"] {
+        assert_eq!(host.rest.get(path).await.unwrap().status, 200, "{path}");
+    }
+    let description: Value = host.rest.get("/openapi.json").await.unwrap().json().unwrap();
+    assert!(description["paths"].as_object().unwrap().keys().all(|path| !path.starts_with("/api")), "{description}");
+}
+
+#[tokio::test]
+async fn given_hosts_that_share_the_roles_when_an_order_is_submitted_then_each_does_its_part() {
+    let mut config = quick();
+    config.store = Postgres::shared().database().parse().unwrap();
+    config.bus = Rabbit::shared().vhost().parse().unwrap();
+    let mut hosts = Vec::new();
+    for roles in ["api,expiry", "saga", "activities", "relay"] {
+        let config = Config { roles: roles.parse().unwrap(), ..config.clone() };
+        hosts.push(Host::start(&config, [approved()]).await);
+    }
+    let order = hosts[0].order().await;
+    let id = order["id"].as_str().unwrap().parse().unwrap();
+    // What moves is told by the host that notifies; the order is read where orders are answered.
+    let orders = hosts[0].service.orders.clone();
+    let orders = &orders;
+    hosts[2].until(|| async move { orders.notifications(id).await.unwrap().pop() }).await;
+    hosts[0].until_notified(&order["id"], "completed").await;
+    for host in hosts {
+        host.stopped().await.unwrap();
+    }
 }
 
 fn stored(folder: &tempfile::TempDir) -> String {

@@ -1,4 +1,4 @@
-//! A crash at each named point, each time it is reached, on the SQLite store: the end is the same as without.
+//! A crash at each named point, each time it is reached, on SQLite and on PostgreSQL: the end is the same as without.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -9,10 +9,11 @@ use futures_util::future::join_all;
 use order_saga::*;
 use saga_core::testkit::CrashAt;
 use saga_core::{
-    Ctx, EmbeddedBus, Envelope, Failure, Instance, JournalOutcome, JournalRow, Machine, Point, Probe, RetryPolicy,
-    Runtime, Saga, SqliteStore, Step, Store, SystemClock,
+    Ctx, EmbeddedBus, Envelope, Failure, Instance, JournalOutcome, JournalRow, Machine, Point, PostgresStore, Probe,
+    RetryPolicy, Runtime, Saga, SqliteStore, Step, Store, SystemClock,
 };
 use tempfile::TempDir;
+use test_servers::Postgres;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -79,29 +80,73 @@ impl PaymentGateway for Bank {
     }
 }
 
-/// What outlives a crash: the database's file, and the bank.
+/// Which store is crashed.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    Sqlite,
+    Postgres,
+}
+
+/// Where the database is.
+enum Database {
+    Sqlite(TempDir),
+    Postgres(String),
+}
+
+impl Database {
+    fn new(kept: Kept) -> Self {
+        match kept {
+            Kept::Sqlite => Self::Sqlite(TempDir::new().unwrap()),
+            Kept::Postgres => Self::Postgres(Postgres::shared().database()),
+        }
+    }
+
+    async fn open(&self, probe: &Arc<CrashAt>) -> (Arc<dyn Store>, Arc<dyn Orders>) {
+        match self {
+            Self::Sqlite(folder) => {
+                let store = SqliteStore::builder(&format!("sqlite://{}/orders.db", folder.path().display()));
+                let store = store.writer::<OrderRow, _>(SqliteOrderRows).writer::<Notification, _>(SqliteOrderRows);
+                let store = store.probe(probe.clone()).open().await.unwrap();
+                store.migrate(&sqlx::migrate!("migrations/sqlite")).await.unwrap();
+                let orders = SqliteOrders::new(store.reader());
+                (Arc::new(store), Arc::new(orders))
+            }
+            Self::Postgres(url) => {
+                // The host keeps its id, so that what it left is its own again without a wait for its lease.
+                let store = PostgresStore::builder(url).host(id(1));
+                let store = store.writer::<OrderRow, _>(PostgresOrderRows).writer::<Notification, _>(PostgresOrderRows);
+                let store = store.probe(probe.clone()).open().await.unwrap();
+                store.migrate(&sqlx::migrate!("migrations/postgres")).await.unwrap();
+                let orders = PostgresOrders::new(store.reader());
+                (Arc::new(store), Arc::new(orders))
+            }
+        }
+    }
+}
+
+/// What outlives a crash: the database, and the bank.
 struct World {
-    folder: TempDir,
+    database: Database,
     bank: Arc<Bank>,
 }
 
 /// What runs until it crashes.
 struct Life {
-    store: Arc<SqliteStore>,
-    orders: Arc<SqliteOrders>,
+    store: Arc<dyn Store>,
+    orders: Arc<dyn Orders>,
     client: saga_core::Client,
     probe: Arc<CrashAt>,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(kept: Kept) -> Self {
         let bank = Bank {
             charges: Mutex::default(),
             refunds: Mutex::default(),
             waiting: watch::Sender::default(),
             open: watch::Sender::default(),
         };
-        Self { folder: TempDir::new().unwrap(), bank: Arc::new(bank) }
+        Self { database: Database::new(kept), bank: Arc::new(bank) }
     }
 
     /// Runs the story from wherever it is to its end, or to the crash; `None`: it crashed, and everything that ran is
@@ -119,10 +164,7 @@ impl World {
     }
 
     async fn start(&self, probe: &Arc<CrashAt>) -> Life {
-        let store = SqliteStore::builder(&format!("sqlite://{}/orders.db", self.folder.path().display()));
-        let store = store.writer::<OrderRow, _>(SqliteOrderRows).writer::<Notification, _>(SqliteOrderRows);
-        let store = Arc::new(store.probe(probe.clone()).open().await.unwrap());
-        store.migrate(&sqlx::migrate!("migrations/sqlite")).await.unwrap();
+        let (store, orders) = self.database.open(probe).await;
         let process =
             OrderProcess { payment_delay: Duration::ZERO, ..OrderProcess::new(self.bank.clone(), Arc::new(LogMailer)) };
         let retry = RetryPolicy { initial: Duration::from_millis(1), ..RetryPolicy::default() };
@@ -130,7 +172,7 @@ impl World {
         let runtime = process.register(builder).build().unwrap();
         let client = runtime.client();
         tokio::spawn(runtime.run(std::future::pending()));
-        Life { orders: Arc::new(SqliteOrders::new(store.reader())), store, client, probe: probe.clone() }
+        Life { orders, store, client, probe: probe.clone() }
     }
 
     /// Everybody submits, under the same message ids in each life; what is not paid expires; then the late payments
@@ -269,9 +311,8 @@ fn assert_bank(bank: &Bank) {
     assert_eq!(refunded, vec![(Kind::Late, 1); LATE as usize], "keys of each refund");
 }
 
-#[test]
-fn given_no_crash_when_all_is_over_then_every_order_is_final_and_told_once() {
-    let world = World::new();
+fn without_crash(kept: Kept) {
+    let world = World::new(kept);
     let end = world.live(&CrashAt::never()).unwrap();
     assert_bank(&world.bank);
     assert_eq!((end.outbox, end.timers, end.dead_letters), (0, 0, 0));
@@ -285,10 +326,10 @@ fn given_no_crash_when_all_is_over_then_every_order_is_final_and_told_once() {
     }
 }
 
-fn crash_at_each(point: Point) {
-    let expected = World::new().live(&CrashAt::never()).unwrap();
+fn crash_at_each(point: Point, kept: Kept) {
+    let expected = World::new(kept).live(&CrashAt::never()).unwrap();
     for nth in 1.. {
-        let world = World::new();
+        let world = World::new(kept);
         let probe = CrashAt::new(point, nth);
         match world.live(&probe) {
             Some(end) => {
@@ -308,10 +349,17 @@ fn crash_at_each(point: Point) {
 }
 
 macro_rules! crashes {
-    ($($name:ident = $point:ident)+) => {
+    ($kept:expr; $($name:ident = $point:ident)+) => {
+        use super::*;
+
+        #[test]
+        fn given_no_crash_when_all_is_over_then_every_order_is_final_and_told_once() {
+            without_crash($kept);
+        }
+
         $(#[test]
         fn $name() {
-            crash_at_each(Point::$point);
+            crash_at_each(Point::$point, $kept);
         })+
 
         #[test]
@@ -319,18 +367,28 @@ macro_rules! crashes {
             assert_eq!([$(Point::$point),+], Point::ALL);
         }
     };
+    ($kept:expr) => {
+        crashes! { $kept;
+            given_a_crash_at_p1_received_when_it_starts_again_then_the_end_is_the_same = Received
+            given_a_crash_at_p2_inbox_written_when_it_starts_again_then_the_end_is_the_same = InboxWritten
+            given_a_crash_at_p3_instance_written_when_it_starts_again_then_the_end_is_the_same = InstanceWritten
+            given_a_crash_at_p4_committed_when_it_starts_again_then_the_end_is_the_same = Committed
+            given_a_crash_at_p5_sent_when_it_starts_again_then_the_end_is_the_same = Sent
+            given_a_crash_at_p6_confirmed_when_it_starts_again_then_the_end_is_the_same = Confirmed
+            given_a_crash_at_p7_settled_when_it_starts_again_then_the_end_is_the_same = Settled
+            given_a_crash_at_p8_acknowledged_when_it_starts_again_then_the_end_is_the_same = Acknowledged
+            given_a_crash_at_h1_submitted_when_it_starts_again_then_the_end_is_the_same = Submitted
+            given_a_crash_at_t1_timer_read_when_it_starts_again_then_the_end_is_the_same = TimerRead
+            given_a_crash_at_t2_timer_stored_when_it_starts_again_then_the_end_is_the_same = TimerStored
+            given_a_crash_at_e1_performed_when_it_starts_again_then_the_end_is_the_same = Performed
+        }
+    };
 }
-crashes! {
-    given_a_crash_at_p1_received_when_it_starts_again_then_the_end_is_the_same = Received
-    given_a_crash_at_p2_inbox_written_when_it_starts_again_then_the_end_is_the_same = InboxWritten
-    given_a_crash_at_p3_instance_written_when_it_starts_again_then_the_end_is_the_same = InstanceWritten
-    given_a_crash_at_p4_committed_when_it_starts_again_then_the_end_is_the_same = Committed
-    given_a_crash_at_p5_sent_when_it_starts_again_then_the_end_is_the_same = Sent
-    given_a_crash_at_p6_confirmed_when_it_starts_again_then_the_end_is_the_same = Confirmed
-    given_a_crash_at_p7_settled_when_it_starts_again_then_the_end_is_the_same = Settled
-    given_a_crash_at_p8_acknowledged_when_it_starts_again_then_the_end_is_the_same = Acknowledged
-    given_a_crash_at_h1_submitted_when_it_starts_again_then_the_end_is_the_same = Submitted
-    given_a_crash_at_t1_timer_read_when_it_starts_again_then_the_end_is_the_same = TimerRead
-    given_a_crash_at_t2_timer_stored_when_it_starts_again_then_the_end_is_the_same = TimerStored
-    given_a_crash_at_e1_performed_when_it_starts_again_then_the_end_is_the_same = Performed
+
+mod sqlite {
+    crashes! { Kept::Sqlite }
+}
+
+mod postgres {
+    crashes! { Kept::Postgres }
 }

@@ -90,9 +90,93 @@ fn every_message_has_the_name_and_the_json_that_are_stored_and_sent() {
 }
 
 #[test]
-fn given_money_as_a_number_when_read_then_it_is_taken() {
-    let read: ProcessPayment = serde_json::from_value(json!({"orderId": ORDER, "amount": 99.8})).unwrap();
-    assert_eq!(read.amount, money("99.80"));
+fn given_money_in_any_spelling_when_it_is_read_then_it_is_exact() {
+    for (written, amount) in [
+        (r#""19.90""#, "19.90"),
+        ("19.90", "19.90"),
+        ("1e2", "100"),
+        ("7", "7"),
+        ("0.07", "0.07"),
+        ("9999999999.99", "9999999999.99"),
+        ("4503599627370.49", "4503599627370.49"),
+    ] {
+        let json = format!(r#"{{"orderId":"{ORDER}","amount":{written}}}"#);
+        assert_eq!(serde_json::from_str::<ProcessPayment>(&json).unwrap().amount, money(amount), "{written}");
+    }
+}
+
+#[test]
+fn given_a_message_as_dotnet_may_write_it_when_it_is_read_leniently_then_it_is_the_same() {
+    let json = format!(
+        r#"{{"OrderId":"{ORDER}","UserId":"ann","Items":[{{"ProductId":"tea","Quantity":2,"Price":49.90}}],
+            "Total":99.80,"Fingerprint":"f"}}"#
+    );
+    let order: OrderSubmitted = saga_core::Body::from_json(json).unwrap().read_leniently().unwrap();
+    let (order_id, user_id, total) = (id(7), "ann".to_owned(), money("99.80"));
+    let expected =
+        OrderSubmitted { order_id, user_id, items: vec![item("tea", 2, "49.90")], total, fingerprint: "f".to_owned() };
+    assert_eq!(order, expected);
+}
+
+/// A submission as another service writes it, with something changed.
+fn submitted(change: impl FnOnce(&mut Value)) -> Result<OrderSubmitted, String> {
+    let mut json = json!({"orderId": ORDER, "userId": "ann", "total": 109.8, "items": [
+        {"productId": "tea", "quantity": 2, "price": "49.9000"}, {"productId": "cup", "quantity": 1, "price": 10}]});
+    change(&mut json);
+    serde_json::from_value(json).map_err(|error| error.to_string())
+}
+
+#[test]
+fn given_a_submission_without_a_fingerprint_when_it_is_read_then_it_is_that_of_the_same_order_over_rest() {
+    let ordered = |product: &str, quantity, price: &str| NewItem {
+        product_id: product.to_owned(),
+        quantity,
+        price: price.to_owned(),
+    };
+    let order = NewOrder { items: vec![ordered("tea", 2, "49.9"), ordered("cup", 1, "10.00")] };
+    let expected = order.check().unwrap().submission(id(7), "ann");
+    for absent in [None, Some(Value::Null), Some(json!(""))] {
+        let read = submitted(|it| {
+            it.as_object_mut().unwrap().extend(absent.map(|absent| ("fingerprint".to_owned(), absent)));
+        });
+        assert_eq!(read.as_ref(), Ok(&expected));
+    }
+    let total = expected.total.to_string();
+    assert_eq!((&*total, expected.items[0].price.to_string().as_str()), ("109.80", "49.90"), "as they are stored");
+    assert_eq!(submitted(|it| it["fingerprint"] = json!("f")).unwrap().fingerprint, "f");
+}
+
+#[test]
+fn given_a_submission_that_is_wrong_when_it_is_read_then_it_is_none_and_it_is_said_what_is_wrong() {
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 15] = [
+        (|it| it["orderId"] = json!("00000000-0000-0000-0000-000000000000"), "orderId: is an id of zeros"),
+        (|it| it["userId"] = json!(""), "userId: is empty"),
+        (|it| it["userId"] = json!("a".repeat(201)), "userId: has 201 characters; at most 200 are allowed"),
+        (|it| it["userId"] = json!("a\u{0}b"), "userId: has a control character"),
+        (|it| it["items"] = json!([]), "items: is empty; at least one item is expected"),
+        (|it| it["items"][1]["quantity"] = json!(-1), "items[1].quantity: is -1; 1 to 10000 is expected"),
+        (|it| it["items"][1]["quantity"] = json!(0), "items[1].quantity: is 0; 1 to 10000 is expected"),
+        (|it| it["items"][0]["price"] = json!("49.905"), "items[0].price: has 3 decimals; at most 2 are allowed"),
+        (|it| it["items"][0]["price"] = json!(-0.01), "items[0].price: is negative"),
+        (|it| it["items"][0]["productId"] = json!(" "), "items[0].productId: is empty"),
+        (|it| it["total"] = json!("109.81"), "total: is 109.81, and its items cost 109.80"),
+        (|it| it["total"] = json!(-109.8), "total: is -109.8, and its items cost 109.80"),
+        (
+            |it| (it["userId"], it["total"]) = (json!(""), json!(1)),
+            "userId: is empty; total: is 1, and its items cost 109.80",
+        ),
+        (
+            |it| {
+                it["items"] = json!([{"productId": "", "quantity": 0, "price": -1}, {"productId": "", "quantity": 0, "price": -1}])
+            },
+            "items[0].productId: is empty; items[0].quantity: is 0; 1 to 10000 is expected; items[0].price: is negative; and 3 more",
+        ),
+        (|it| drop(it.as_object_mut().unwrap().remove("total")), "missing field `total`"),
+    ];
+    for (change, expected) in cases {
+        assert_eq!(submitted(change).unwrap_err(), expected);
+    }
 }
 
 #[test]

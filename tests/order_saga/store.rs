@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use order_saga::*;
-use saga_core::{Commit, MemoryStore, Row, SqliteStore, Store, StoreError};
+use saga_core::{Commit, MemoryStore, PostgresStore, Row, SqliteStore, Store, StoreError};
+use test_servers::Postgres;
 
 use crate::fixture::{at, id, stored};
 
@@ -32,6 +33,15 @@ impl Kept {
         Self { store: Arc::new(store), orders: Arc::new(orders), _folder: Some(folder) }
     }
 
+    async fn postgres() -> Self {
+        let store = PostgresStore::builder(&Postgres::shared().database());
+        let store = store.writer::<OrderRow, _>(PostgresOrderRows).writer::<Notification, _>(PostgresOrderRows);
+        let store = store.open().await.unwrap();
+        store.migrate(&sqlx::migrate!("migrations/postgres")).await.unwrap();
+        let orders = PostgresOrders::new(store.reader());
+        Self { store: Arc::new(store), orders: Arc::new(orders), _folder: None }
+    }
+
     /// Writes rows in one commit, as a batch does.
     async fn write<R: Row + Clone>(&self, rows: &[R]) -> Result<(), StoreError> {
         let mut commit = Commit::new(at(0));
@@ -48,6 +58,12 @@ macro_rules! suite {
             $(#[tokio::test]
             async fn $property() {
                 super::$property(super::Kept::memory().await).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test]
+            async fn $property() {
+                super::$property(super::Kept::postgres().await).await;
             })+
         }
         mod sqlite {
@@ -102,7 +118,9 @@ async fn what_was_written_is_read_back(kept: Kept) {
     kept.write(&[submitted(order.clone()), submitted(other.clone())]).await.unwrap();
     let orders = &kept.orders;
     assert_eq!(orders.order(id(1)).await.unwrap(), Some(order.clone()));
-    assert_eq!(orders.submitted(order.submission_id).await.unwrap(), Some(order.clone()));
+    let read = orders.submitted(order.submission_id).await.unwrap();
+    assert_eq!(read.as_ref().map(|it| it.total.to_string()), Some(order.total.to_string()), "money keeps its digits");
+    assert_eq!(read, Some(order.clone()));
     assert_eq!(orders.order(id(2)).await.unwrap(), Some(other), "an order's items are its own");
     assert_eq!(orders.order(order.submission_id).await.unwrap(), None);
     assert_eq!(orders.submitted(order.id).await.unwrap(), None);

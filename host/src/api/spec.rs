@@ -78,7 +78,9 @@ pub(super) fn completed(spec: &str, asks_for_tokens: bool) -> String {
         }
     }
     for schema in CLOSED {
-        spec["components"]["schemas"][schema]["additionalProperties"] = false.into();
+        if let Some(schema) = spec.pointer_mut(&format!("/components/schemas/{schema}")) {
+            schema["additionalProperties"] = false.into();
+        }
     }
     if !asks_for_tokens && let Some(components) = spec["components"].as_object_mut() {
         components.remove("securitySchemes");

@@ -10,7 +10,7 @@ use super::error::{ConfigError, Origin, quote};
 use super::redact::{distance, may_be_secret, redact_url};
 use super::sources::{Raw, Setting, read_text};
 use super::url::{BusUrl, StoreUrl};
-use super::{AuthMode, Config, LogFormat};
+use super::{AuthMode, Config, LogFormat, QueueKind, Roles};
 
 /// A shorter key can be guessed: HS256 wants one as long as its hash.
 const SECRET_MIN: usize = 32;
@@ -29,6 +29,12 @@ const RETRIES_MAX: u32 = 100;
 
 /// More calls at once than this need more memory than a process should take.
 const CONCURRENCY_MAX: usize = 100_000;
+
+/// Below the hundred deliveries after which the broker itself puts a message aside.
+const DELIVERIES_MAX: u32 = 90;
+
+/// More connections than this are more than PostgreSQL serves well.
+const CONNECTIONS_MAX: u32 = 1_000;
 
 /// Names of issuer and audience are no longer than this.
 const NAME_MAX: usize = 200;
@@ -76,7 +82,9 @@ const fn key(
 const DURATION: &str = "a duration such as 5s, 10m or 500ms, at most 365days";
 const DURATION_SOME: &str = "a duration such as 5s, 10m or 500ms, longer than 0, at most 365days";
 
-static KEYS: [Key; 21] = [
+const KEPT: &str = "a duration such as 30days or 12h, longer than 0, at most 365days, or forever";
+
+static KEYS: [Key; 31] = [
     key("http.listen", "an address and a port, such as 127.0.0.1:8080", Shown::Whole, |c, v| {
         c.http.listen = v.parse().map_err(|_| Refused::Unexpected)?;
         Ok(())
@@ -86,12 +94,59 @@ static KEYS: [Key; 21] = [
             number(v).filter(|count| (1..=CONCURRENCY_MAX).contains(count)).ok_or(Refused::Unexpected)?;
         Ok(())
     }),
+    key("host.roles", Roles::EXPECTED, Shown::Whole, |c, v| {
+        c.roles = Roles::parse(v)?;
+        Ok(())
+    }),
     key("store.url", StoreUrl::EXPECTED, Shown::Url, |c, v| {
         c.store = StoreUrl::parse(v)?;
         Ok(())
     }),
+    key("store.connections", "a whole number from 2 to 1000", Shown::Whole, |c, v| {
+        c.connections = number(v).filter(|count| (2..=CONNECTIONS_MAX).contains(count)).ok_or(Refused::Unexpected)?;
+        Ok(())
+    }),
     key("bus.url", BusUrl::EXPECTED, Shown::Url, |c, v| {
         c.bus = BusUrl::parse(v)?;
+        Ok(())
+    }),
+    key("bus.queues", "quorum or classic", Shown::Whole, |c, v| {
+        c.rabbitmq.queues = match v {
+            "quorum" => QueueKind::Quorum,
+            "classic" => QueueKind::Classic,
+            _ => return Err(Refused::Unexpected),
+        };
+        Ok(())
+    }),
+    key("bus.heartbeat", "a duration of whole seconds from 2s to 60s", Shown::Whole, |c, v| {
+        let seconds = |it: &Duration| it.subsec_nanos() == 0 && (2..=60).contains(&it.as_secs());
+        c.rabbitmq.heartbeat = duration(v).ok().filter(seconds).ok_or(Refused::Unexpected)?;
+        Ok(())
+    }),
+    key("bus.ca_file", "a readable PEM file", Shown::Path, |c, v| {
+        read_text(Path::new(v), SECRET_FILE_LIMIT).map_err(|error| Refused::because(error.kind().to_string()))?;
+        c.rabbitmq.ca_file = Some(v.into());
+        Ok(())
+    }),
+    key("bus.delivery_limit", "a whole number from 1 to 90", Shown::Whole, |c, v| {
+        c.rabbitmq.delivery_limit =
+            number(v).filter(|limit| (1..=DELIVERIES_MAX).contains(limit)).ok_or(Refused::Unexpected)?;
+        Ok(())
+    }),
+    key("retention.inbox", KEPT, Shown::Whole, |c, v| {
+        c.retention.inbox = kept(v)?;
+        Ok(())
+    }),
+    key("retention.journal", KEPT, Shown::Whole, |c, v| {
+        c.retention.journal = kept(v)?;
+        Ok(())
+    }),
+    key("retention.redriven", KEPT, Shown::Whole, |c, v| {
+        c.retention.redriven = kept(v)?;
+        Ok(())
+    }),
+    key("retention.interval", DURATION_SOME, Shown::Whole, |c, v| {
+        c.retention.interval = some_duration(v)?;
         Ok(())
     }),
     key("payment.delay", "a duration such as 5s or 500ms, at most 1day", Shown::Whole, |c, v| {
@@ -244,6 +299,11 @@ fn duration(text: &str) -> Result<Duration, Refused> {
 
 fn some_duration(text: &str) -> Result<Duration, Refused> {
     duration(text).and_then(|it| if it.is_zero() { Err(Refused::Unexpected) } else { Ok(it) })
+}
+
+/// How long something is kept; `None`: for ever.
+fn kept(text: &str) -> Result<Option<Duration>, Refused> {
+    if text == "forever" { Ok(None) } else { some_duration(text).map(Some) }
 }
 
 fn name(text: &str) -> Result<String, Refused> {

@@ -228,12 +228,6 @@ impl Orders for SqliteOrders {
     }
 }
 
-impl From<sqlx::Error> for OrdersError {
-    fn from(error: sqlx::Error) -> Self {
-        Self(error.to_string())
-    }
-}
-
 fn order(row: &SqliteRow) -> Result<StoredOrder, OrdersError> {
     Ok(StoredOrder {
         id: parsed(row, "id")?,

@@ -177,7 +177,8 @@ impl Client {
         let Request { mut envelope, destination, timeout, .. } = request;
         let replies = &self.core.replies;
         let id = *envelope.request_id.get_or_insert(envelope.message_id);
-        envelope.response_address = Some(format!("queue:{}", replies.endpoint));
+        // Whoever answers may declare where it answers to: it must not be kept longer than this process.
+        envelope.response_address = Some(format!("queue:{}?temporary=true", replies.endpoint));
         envelope.sent_time = Some(self.core.clock.now());
         let (sender, answer) = oneshot::channel();
         replies.waiting().insert(id, Waiting { accepts: Res::NAME, answer: sender });

@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
-use self::domain::Writers;
+use self::domain::{Writers, erased};
 use self::encode::Encoded;
 use self::open::{Database, Lock};
 use self::writer::{Command, Job, Purge, WAITING, Writer};
@@ -66,7 +66,7 @@ struct Inner {
 impl SqliteStoreBuilder {
     /// Registers the writer of the domain rows of one type.
     pub fn writer<R: Row, W: SqliteWriter<R>>(mut self, writer: W) -> Self {
-        self.writers.add(writer);
+        self.writers.add::<R>(erased(writer));
         self
     }
 

@@ -78,8 +78,9 @@ const PORT: u16 = 5_672;
 const TLS_PORT: u16 = 5_671;
 
 impl BusAddress {
-    /// The broker at `host` and `port`, and a virtual host of it: `/` is the default one.
-    pub fn new(host: &str, port: u16, virtual_host: &str) -> Self {
+    /// The broker at `host` and `port` (5672 if not said), and a virtual host of it: `/` is the default one.
+    pub fn new(host: &str, port: Option<u16>, virtual_host: &str) -> Self {
+        let port = port.unwrap_or(PORT);
         let scheme = if port == TLS_PORT { "rabbitmqs" } else { "rabbitmq" };
         // An IPv6 address stands in brackets.
         let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
@@ -95,6 +96,15 @@ impl BusAddress {
     pub fn absolute<'a>(&self, address: &'a str) -> Cow<'a, str> {
         let short = ["queue:", "exchange:"].iter().find_map(|scheme| address.strip_prefix(scheme));
         short.map_or(Cow::Borrowed(address), |name| Cow::Owned(format!("{}{name}", self.prefix)))
+    }
+
+    /// The short form of a full address at this broker, as a queue's: what was an exchange's address is not told from
+    /// it, and need not be, because both are sent to the exchange of that name. `None`: it is another broker's, or it has
+    /// options.
+    pub(super) fn short(&self, address: &str) -> Option<String> {
+        let name =
+            address.strip_prefix(&self.prefix).filter(|name| !name.is_empty() && !name.contains(['/', '?', '#']));
+        name.map(|name| format!("queue:{name}"))
     }
 }
 

@@ -69,3 +69,19 @@ impl HostInfo {
         named.into_iter().filter_map(|(name, value)| Some((name.into(), Value::from(value.clone()?)))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_this_process_when_it_is_asked_who_it_is_then_it_says_so() {
+        let host = HostInfo::of_this_process("saga-host", "1.2.3");
+        assert_eq!(
+            (host.process_id, host.assembly_version.as_deref()),
+            (Some(std::process::id().into()), Some("1.2.3"))
+        );
+        assert!(host.process_name.is_some_and(|name| name.starts_with("saga_core")));
+        assert_eq!(host.framework_version, Some(format!("saga-core {}", env!("CARGO_PKG_VERSION"))));
+    }
+}

@@ -17,14 +17,14 @@ pub(super) struct Members<'a>(Vec<(Cow<'a, str>, Cow<'a, RawValue>)>);
 
 impl<'a> Members<'a> {
     /// The value of that name, without regard to its case; of several, the last. A `null` is a value.
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&RawValue> {
         let found = self.0.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.get())
+        found.map(|(_, value)| &**value)
     }
 
     /// The value of that name, without regard to its case; `None`: there is none, or it is `null`.
     pub(super) fn some(&self, name: &str) -> Option<&str> {
-        self.get(name).filter(|value| *value != "null")
+        self.get(name).map(RawValue::get).filter(|value| *value != "null")
     }
 
     /// Puts another value in the place of the one of that name.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::headers::{self, transport};
 use super::members::Members;
 use super::tidy::tidy;
-use super::{MAX_NAME, Raw, UNDECODABLE};
+use super::{BusAddress, MAX_NAME, Raw, UNDECODABLE};
 use crate::message::{Envelope, Headers, header, strip_urn};
 use content::Form;
 
@@ -34,6 +34,8 @@ pub struct Incoming<'a> {
     pub endpoint: &'a str,
     /// The names of the message types that the endpoint handles; none: it takes whatever comes.
     pub handles: &'a [&'static str],
+    /// The broker that it came from: addresses there are kept in their short form.
+    pub base: &'a BusAddress,
 }
 
 /// What a delivery says.
@@ -57,13 +59,14 @@ const MAX_ADDRESS: usize = 2_048;
 /// redelivery must get the same id from the next version.
 const NAMESPACE: Uuid = Uuid::from_u128(0x5f1d_6b0a_2c77_4b8e_9a43_d0c6_51e8_7b90);
 
-/// Reads a delivery. Never panics, whatever the bytes are.
+/// Reads a delivery. Never panics, whatever the bytes are; what it can not read is kept as it came.
 ///
 /// Read as MassTransit reads it: names without regard to case, `null` for what is absent, comments and trailing commas,
 /// unknown fields passed over, ids in any of .NET's spellings, and of an envelope no more than `messageType` and
-/// `message`. A `sentTime` that is no time is left out. Where the content type is [`ENVELOPE`](super::ENVELOPE) the
-/// body is an envelope; where it is [`RAW_JSON`](super::RAW_JSON), or none is said, it is one if it has the two fields
-/// of one, and else the message itself, of the type that the header `MT-MessageType` names or that alone is handled.
+/// `message`. A `sentTime` that is no time is left out, `expirationTime` and `host` are not kept, and numbers in headers
+/// have 64 bits or are floats. Where the content type is [`ENVELOPE`](super::ENVELOPE) the body is an envelope; where it
+/// is [`RAW_JSON`](super::RAW_JSON), or none is said, it is one if it has the two fields of one, and else the message
+/// itself, of the type that the header `MT-MessageType` names or that alone is handled.
 ///
 /// A message without an id takes it from the AMQP property `message_id` or the header `MessageId`. If there is no id in
 /// them, the id is derived from them and the body, so that a redelivery has the same. **Two messages that say the same
@@ -88,7 +91,7 @@ fn decode(incoming: &Incoming<'_>) -> Result<(Envelope, bool), String> {
         (Form::Json, _) => raw::read(&json, incoming)?,
     };
     envelope.headers = headers::merged(&incoming.headers, envelope.headers)?;
-    check_addresses(&envelope)?;
+    check_addresses(&mut envelope, incoming.base)?;
     let handled = name_types(&mut envelope, incoming.handles)?;
     Ok((envelope, handled))
 }
@@ -119,16 +122,20 @@ fn name_types(envelope: &mut Envelope, handles: &[&'static str]) -> Result<bool,
     Ok(handled)
 }
 
-fn check_addresses(envelope: &Envelope) -> Result<(), String> {
+/// Shortens the addresses at our own broker, and refuses what is none.
+fn check_addresses(envelope: &mut Envelope, base: &BusAddress) -> Result<(), String> {
     for (name, address) in [
-        ("sourceAddress", &envelope.source_address),
-        ("destinationAddress", &envelope.destination_address),
-        ("responseAddress", &envelope.response_address),
-        ("faultAddress", &envelope.fault_address),
+        ("sourceAddress", &mut envelope.source_address),
+        ("destinationAddress", &mut envelope.destination_address),
+        ("responseAddress", &mut envelope.response_address),
+        ("faultAddress", &mut envelope.fault_address),
     ] {
-        let is_wrong = |it: &String| it.len() > MAX_ADDRESS || it.chars().any(char::is_control);
-        if address.as_ref().is_some_and(is_wrong) {
+        let Some(address) = address else { continue };
+        if address.len() > MAX_ADDRESS || address.chars().any(char::is_control) {
             return Err(format!("{name} is no address: it has more than {MAX_ADDRESS} bytes, or a control character"));
+        }
+        if let Some(short) = base.short(address) {
+            *address = short;
         }
     }
     Ok(())

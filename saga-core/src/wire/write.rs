@@ -120,7 +120,7 @@ fn as_it_came(raw: Raw) -> Outgoing {
 /// elsewhere names its own.
 fn with_host(fault: &Body, host: &HostInfo) -> Option<Body> {
     let mut members: Members<'_> = serde_json::from_str(fault.as_str()).ok()?;
-    if members.get("host") != Some("null") {
+    if members.get("host")?.get() != "null" {
         return None;
     }
     members.replace("host", to_raw_value(host).ok()?);

@@ -48,7 +48,11 @@ impl Judge {
         let stored: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM orders").fetch_all(&self.pool).await.unwrap();
         let expected: BTreeSet<Uuid> = accepted.values().map(|id| id.parse().unwrap()).collect();
         assert_eq!(expected.len(), accepted.len(), "two keys have one order");
-        assert_eq!(stored.iter().copied().collect::<BTreeSet<_>>(), expected, "the orders are those that were accepted");
+        assert_eq!(
+            stored.iter().copied().collect::<BTreeSet<_>>(),
+            expected,
+            "the orders are those that were accepted"
+        );
         let completed = self.sum("(SELECT count(*) FROM orders WHERE status = 'completed')").await;
         println!("{} orders: {completed} completed, the others expired", stored.len());
         assert!(completed > 0 && completed < stored.len() as i64, "both ends are met");

@@ -87,7 +87,8 @@ impl Node {
                 }
             }
         });
-        let address = is_ready.recv_timeout(START).unwrap_or_else(|error| panic!("{} did not start: {error}", self.name));
+        let address =
+            is_ready.recv_timeout(START).unwrap_or_else(|error| panic!("{} did not start: {error}", self.name));
         Running { child, address }
     }
 }

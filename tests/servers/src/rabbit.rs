@@ -31,6 +31,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(90);
 pub struct RabbitOptions {
     /// Whether it listens for TLS as well, with a certificate of a CA of its own; see [`Rabbit::amqps_url`].
     pub tls: bool,
+    /// Whether its management interface is on; see [`Rabbit::management_url`]. It makes the start slower.
+    pub management: bool,
 }
 
 /// A RabbitMQ server. A private one ends, and its folder is removed, when this is dropped or the process ends.
@@ -66,7 +68,7 @@ impl Rabbit {
     /// # Panics
     /// When RabbitMQ is not installed or does not start.
     pub fn start_with(options: &RabbitOptions) -> Self {
-        let own = Node::start(options.tls);
+        let own = Node::start(options.clone());
         let url = format!("amqp://{USER}:{}@127.0.0.1:{}/%2f", own.password, own.ports.amqp);
         Self { url, own: Some(own), shared: false }
     }
@@ -109,6 +111,16 @@ impl Rabbit {
     /// The certificate of a CA that did not, for tests of a client that must refuse.
     pub fn other_ca_path(&self) -> &Path {
         &self.tls().1.other_ca
+    }
+
+    /// Where the management interface is, with the administrator's name and password.
+    ///
+    /// # Panics
+    /// When the server was started without.
+    pub fn management_url(&self) -> String {
+        let Node { options, password, ports, .. } = self.private();
+        assert!(options.management, "the server has no management interface; start it with RabbitOptions");
+        format!("http://{USER}:{password}@127.0.0.1:{}", ports.management)
     }
 
     /// Evaluates Erlang expressions in the broker, such as `rabbit_nodes:cluster_name().`, and gives the last value as

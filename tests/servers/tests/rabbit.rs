@@ -37,7 +37,7 @@ fn what_is_durable_outlives_a_stop_and_a_kill() {
 
 #[test]
 fn a_halted_server_answers_when_it_runs_on() {
-    let rabbit = Rabbit::start_with(&RabbitOptions { tls: true });
+    let rabbit = Rabbit::start_with(&RabbitOptions { tls: true, ..RabbitOptions::default() });
     rabbit.pause();
     let mut client = TcpStream::connect(address(rabbit.url())).unwrap();
     client.write_all(b"AMQP\x00\x00\x09\x01").unwrap();

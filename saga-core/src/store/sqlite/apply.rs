@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::domain::Writers;
 use super::encode::{Encoded, SqliteCells};
-use super::error::of_statement;
+use super::error::{of_statement, of_writer};
 use super::text;
 use super::values::SqliteRows;
 use crate::commit::{Commit, FaultMark, Mark, OutboxId};
@@ -104,7 +104,7 @@ pub(super) async fn apply(
     let marks = merge(group.part(|it| &it.marks));
     MARKS.execute(connection, marks).await.map_err(refused("an instance can not be marked"))?;
     JOURNAL.execute(connection, journal).await.map_err(refused("the journal can not be written"))?;
-    writers.write(connection, group.commits.iter().flat_map(|commit| &commit.rows)).await?;
+    writers.write(connection, group.commits.iter().flat_map(|commit| &commit.rows), of_writer).await?;
     TIMERS.execute(connection, timers).await.map_err(refused("a timer can not be written"))?;
     delete(
         connection,

@@ -15,7 +15,8 @@ use crate::commit::{
     DeadLetterRow, JournalOutcome, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerKind, TimerRow,
 };
 use crate::message::{Body, Envelope};
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, StoreError, Unreadable};
+use crate::store::sql::{add, corrupt};
+use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, StoreError};
 
 pub(super) async fn load(pool: &SqlitePool, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
     // Each on its own connection: a lone message waits for one way to SQLite's thread, not for two.
@@ -126,13 +127,6 @@ pub(super) async fn due_timers(
         }
     }
     Ok(page)
-}
-
-fn add<T>(page: &mut Page<T>, key: String, row: Result<T, StoreError>) {
-    match row {
-        Ok(row) => page.rows.push(row),
-        Err(error) => page.unreadable.push(Unreadable { key, reason: error.to_string() }),
-    }
 }
 
 pub(super) async fn next_due_after(
@@ -296,7 +290,7 @@ impl<'a> Columns<'a> {
 
     fn json<T: DeserializeOwned>(&self, index: usize) -> Result<T, StoreError> {
         let json: &str = self.get(index)?;
-        serde_json::from_str(json).map_err(|error| text::corrupt(self.1, json, &error))
+        serde_json::from_str(json).map_err(|error| corrupt(self.1, json, &error))
     }
 
     fn envelope(&self, index: usize) -> Result<Arc<Envelope>, StoreError> {
@@ -305,6 +299,6 @@ impl<'a> Columns<'a> {
 
     fn named<T>(&self, index: usize, from_name: fn(&str) -> Option<T>) -> Result<T, StoreError> {
         let name: &str = self.get(index)?;
-        from_name(name).ok_or_else(|| text::corrupt(self.1, name, &"this version knows no such name"))
+        from_name(name).ok_or_else(|| corrupt(self.1, name, &"this version knows no such name"))
     }
 }

@@ -6,6 +6,7 @@ use uuid::fmt::Hyphenated;
 
 use crate::commit::Name;
 use crate::store::StoreError;
+use crate::store::sql::corrupt;
 
 /// The last time that has four digits for its year; a later one is stored as this, because it would not compare.
 const LAST_MICROSECOND: i64 = 253_402_300_799_999_999;
@@ -62,13 +63,6 @@ pub(super) fn list(items: impl Iterator<Item = String>) -> String {
 
 pub(super) fn name(text: String) -> Name {
     Name::Owned(text)
-}
-
-/// What is said of a value that nobody but an editor by hand can have written.
-pub(super) fn corrupt(place: &str, value: &str, error: &dyn std::fmt::Display) -> StoreError {
-    const SHOWN: usize = 80;
-    let shown: String = value.chars().take(SHOWN).collect();
-    StoreError::Corrupt(format!("{place} holds {shown:?}: {error}"))
 }
 
 #[cfg(test)]

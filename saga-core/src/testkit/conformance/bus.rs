@@ -201,15 +201,17 @@ pub async fn a_receipt_of_another_epoch_is_ignored(factory: &dyn BusFactory) {
     assert_eq!(ids, [1, 2]);
 }
 
-/// Ids, addresses, headers and body are what they were.
+/// Ids, headers and body are what they were; an address names the same, short or in full.
 pub async fn an_envelope_arrives_as_it_was_sent(factory: &dyn BusFactory) {
     let mut it = Started::new(factory).await;
     let mut sent = rang(3).for_user("Zoë \"quoted\" 名前").correlated(Uuid::from_u128(77)).with_attempt(3).redriven();
     sent.response_address = Some("queue:back".to_owned());
     sent.headers.insert("tenant".into(), serde_json::json!({ "name": "eu-1", "tier": 2 }));
     it.send(1, Some("front".into()), sent.clone()).await;
-    let arrived = next(&mut it.front).await.envelope;
-    assert_eq!(*arrived, sent);
+    let mut arrived = Envelope::clone(&next(&mut it.front).await.envelope);
+    assert_eq!(arrived.response_endpoint(), sent.response_endpoint());
+    arrived.response_address.clone_from(&sent.response_address);
+    assert_eq!(arrived, sent);
 }
 
 /// A slow consumer loses nothing.

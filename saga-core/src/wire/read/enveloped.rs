@@ -13,7 +13,7 @@ use crate::wire::members::Members;
 
 /// Whether an object is an envelope, where it may be a message as well: it has the two fields that every envelope has.
 pub(super) fn is_meant(members: &Members<'_>) -> bool {
-    members.get("messageType").is_some_and(|types| types.starts_with('[')) && members.get("message").is_some()
+    members.some("messageType").is_some_and(|types| types.starts_with('[')) && members.get("message").is_some()
 }
 
 /// Reads an envelope.
@@ -30,7 +30,6 @@ pub(super) fn read(members: &Members<'_>, incoming: &Incoming<'_>) -> Result<Env
         return Err("messageType names no type".to_owned());
     }
     let message = members.get("message").ok_or("the envelope has no message")?;
-    let message = Body::from_json(message.to_owned()).map_err(|error| format!("message is no JSON: {error}"))?;
     let id = |name| read_id(members, name);
     let own_id = id("messageId")?.filter(|id| !id.is_nil());
     Ok(Envelope {
@@ -44,7 +43,7 @@ pub(super) fn read(members: &Members<'_>, incoming: &Incoming<'_>) -> Result<Env
         response_address: text(members, "responseAddress")?,
         fault_address: text(members, "faultAddress")?,
         message_type: types,
-        message,
+        message: Body::from_raw(message),
         sent_time: text(members, "sentTime").ok().flatten().and_then(|text| time(&text)),
         headers: read_headers(members)?,
     })

@@ -7,9 +7,10 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::RabbitOptions;
 use crate::folder::Folder;
 use crate::port;
 use crate::process::{Process, Program};
@@ -27,6 +28,9 @@ const GREETING_LIMIT: Duration = Duration::from_secs(5);
 /// So many seconds an evaluated expression may take.
 const EVAL_LIMIT: &str = "60";
 
+/// So long the broker may refuse erl_call because the last one of its name has not left yet.
+const EVAL_ENTRY_LIMIT: Duration = Duration::from_secs(10);
+
 /// Another process may take a port between its choice and its use; it will not happen so often.
 const START_TRIES: usize = 3;
 
@@ -36,6 +40,19 @@ pub(super) const USER: &str = "tester";
 /// The name of the node; each has a port mapper of its own, so that it needs not be unique.
 pub(super) const NODE: &str = "rabbit@localhost";
 
+/// The management interface and what it needs.
+const MANAGEMENT: [&str; 9] = [
+    "amqp_client",
+    "cowboy",
+    "cowlib",
+    "oauth2_client",
+    "rabbit_common",
+    "rabbitmq_management",
+    "rabbitmq_management_agent",
+    "rabbitmq_web_dispatch",
+    "ranch",
+];
+
 #[derive(Debug)]
 pub(super) struct Node {
     /// The first to be dropped, which ends the processes.
@@ -44,32 +61,51 @@ pub(super) struct Node {
     /// The port mapper, which a node asks where other nodes are; it runs on when the broker does not.
     mapper: Option<Process>,
     pub(super) ports: Ports,
+    pub(super) options: RabbitOptions,
     pub(super) certificates: Option<Certificates>,
     pub(super) password: String,
+    /// Held by whoever evaluates: erl_call names itself by the second, and the broker refuses two of one name.
+    evaluating: Mutex<()>,
 }
 
 #[derive(Debug)]
 pub(super) struct Ports {
     pub(super) amqp: u16,
     pub(super) amqps: u16,
+    pub(super) management: u16,
     nodes: u16,
     mapper: u16,
 }
 
 impl Ports {
     fn free() -> Self {
-        Self { amqp: port::free(), amqps: port::free(), nodes: port::free(), mapper: port::free() }
+        Self {
+            amqp: port::free(),
+            amqps: port::free(),
+            management: port::free(),
+            nodes: port::free(),
+            mapper: port::free(),
+        }
     }
 }
 
 impl Node {
     /// Starts a broker in a folder of its own.
-    pub(super) fn start(tls: bool) -> Self {
+    pub(super) fn start(options: RabbitOptions) -> Self {
         let folder = Folder::new("saga-rabbitmq-", "KILL");
-        let certificates = tls.then(|| Certificates::new(&folder));
+        let certificates = options.tls.then(|| Certificates::new(&folder));
         let password = secret();
         let ports = Ports::free();
-        let mut node = Self { process: Mutex::new(None), mapper: None, ports, certificates, password, folder };
+        let mut node = Self {
+            process: Mutex::new(None),
+            mapper: None,
+            ports,
+            options,
+            certificates,
+            password,
+            folder,
+            evaluating: Mutex::new(()),
+        };
         node.prepare();
         let mut tried = 1;
         loop {
@@ -94,27 +130,33 @@ impl Node {
         // Erlang takes no cookie that others may read.
         fs::set_permissions(&cookie, fs::Permissions::from_mode(0o400))
             .unwrap_or_else(|error| panic!("{} cannot be closed to others: {error}", cookie.display()));
-        self.folder.write("enabled_plugins", "[].");
+        self.folder.write("enabled_plugins", if self.options.management { "[rabbitmq_management]." } else { "[]." });
         let plugins = self.plugins();
         let server = programs::rabbit("rabbitmq-server").canonicalize().unwrap_or_default();
         let installed = server.parent().and_then(Path::parent).map(|home| home.join("plugins")).unwrap_or_default();
         let entries = fs::read_dir(installed).into_iter().flatten().filter_map(|entry| entry.ok());
         let made = fs::create_dir(&plugins).and_then(|()| {
             entries
-                .filter(|entry| entry.file_name().to_string_lossy().starts_with("rabbit-"))
+                .filter(|entry| self.needs(&entry.file_name().to_string_lossy()))
                 .try_for_each(|entry| symlink(entry.path(), plugins.join(entry.file_name())))
         });
         made.unwrap_or_else(|error| panic!("{} cannot be filled: {error}", plugins.display()));
     }
 
-    /// A folder with a link to the broker itself: at its start a node reads each plugin it could have, which takes two
-    /// thirds of the time.
+    /// Whether the broker needs that plugin, which stands there as `name-version`.
+    fn needs(&self, plugin: &str) -> bool {
+        let name = plugin.split('-').next().unwrap_or_default();
+        name == "rabbit" || (self.options.management && MANAGEMENT.contains(&name))
+    }
+
+    /// A folder with links to the plugins that are needed, the broker itself being one: at its start a node reads each
+    /// that it finds, which takes two thirds of the time if all are there.
     fn plugins(&self) -> PathBuf {
         self.folder.path().join("plugins")
     }
 
     fn configuration(&self) -> String {
-        let Ports { amqp, amqps, .. } = self.ports;
+        let Ports { amqp, amqps, management, .. } = self.ports;
         let mut text = format!(
             "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
              default_user = {USER}\n\
@@ -138,6 +180,9 @@ impl Node {
                 server.display(),
                 key.display()
             );
+        }
+        if self.options.management {
+            text += &format!("management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {management}\n");
         }
         text
     }
@@ -212,23 +257,30 @@ impl Node {
 
     /// Evaluates Erlang expressions in the broker.
     pub(super) fn eval(&self, expressions: &str) -> String {
-        let node = format!("127.0.0.1:{}", self.ports.nodes);
-        let mut command = Command::new(programs::erlang("erl_call"));
-        command.env_clear().envs(self.environment());
-        command.args(["-r", "-timeout", EVAL_LIMIT, "-address", &node, "-e"]);
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let output = child.and_then(|mut child| {
-            if let Some(mut input) = child.stdin.take() {
-                // A form ends with a dot and the end of its line.
-                input.write_all(format!("{}\n", expressions.trim_end()).as_bytes())?;
-            }
-            child.wait_with_output()
+        let _alone = self.evaluating.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = until(EVAL_ENTRY_LIMIT, "the broker to let erl_call in", || {
+            let output = self.erl_call(expressions);
+            let refused = |it: &Output| String::from_utf8_lossy(&it.stderr).contains("failed to connect to node");
+            (!output.as_ref().is_ok_and(refused)).then_some(output)
         });
         let answer = checked(output, "erl_call");
         match answer.strip_prefix("{ok, ").and_then(|rest| rest.strip_suffix('}')) {
             Some(value) => value.to_owned(),
             None => panic!("{expressions}: {answer}"),
         }
+    }
+
+    fn erl_call(&self, expressions: &str) -> std::io::Result<Output> {
+        let node = format!("127.0.0.1:{}", self.ports.nodes);
+        let mut command = Command::new(programs::erlang("erl_call"));
+        command.env_clear().envs(self.environment());
+        command.args(["-r", "-timeout", EVAL_LIMIT, "-address", &node, "-e"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            // A form ends with a dot and the end of its line. One that is refused reads none.
+            let _ = input.write_all(format!("{}\n", expressions.trim_end()).as_bytes());
+        }
+        child.wait_with_output()
     }
 }
 

@@ -1,0 +1,258 @@
+//! One endpoint over one channel: declare, consume, hand over, acknowledge.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use amqprs::channel::{
+    BasicAckArguments, BasicCancelArguments, BasicConsumeArguments, BasicQosArguments, ConsumerMessage,
+};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::Shared;
+use super::connection::{CALL_LIMIT, Cause, Loss, Opened};
+use super::events::ChannelEvent;
+use super::ledger::Parcel;
+use super::properties::{self, Skipped};
+use super::receipts::Receipts;
+use super::topology::Plan;
+use crate::bus::{Delivery, Receipt};
+use crate::wire::{self, BusAddress, Incoming, Read};
+
+/// What the channels of one connection share.
+#[derive(Clone)]
+pub(super) struct Line {
+    pub(super) shared: Arc<Shared>,
+    pub(super) plans: Arc<[Plan]>,
+    pub(super) deliveries: Arc<[mpsc::UnboundedSender<Delivery>]>,
+    pub(super) decoders: Handle,
+    pub(super) stop: CancellationToken,
+    /// Until then, messages are taken one at a time.
+    pub(super) careful_until: Option<Instant>,
+}
+
+/// How an endpoint's channel has ended.
+pub(super) enum End {
+    /// It is declared, and others consume it; or the bus is closed.
+    Declared,
+    /// Messages were taken one at a time for long enough.
+    Careful,
+    /// It was lost.
+    Lost(Loss),
+}
+
+impl Line {
+    /// Declares an endpoint and, if it is consumed, consumes until the channel is lost. `told` hears when it works.
+    pub(super) async fn run(self, index: usize, mut channel: Opened, told: mpsc::UnboundedSender<usize>) -> End {
+        let Some(plan) = self.plans.get(index) else { return End::Declared };
+        let declared = {
+            let _alone = self.shared.declaring.lock().await;
+            plan.declare(&mut channel).await
+        };
+        if let Err(loss) = declared {
+            return End::Lost(loss);
+        }
+        // The connection that listens lives at least as long as this channel.
+        let tell = || {
+            let _ = told.send(index);
+        };
+        if !plan.consumed {
+            tell();
+            channel.close().await;
+            return End::Declared;
+        }
+        if let Err(loss) = self.few_copies(index, plan, &mut channel, &tell).await {
+            return End::Lost(loss);
+        }
+        let careful_until = self.careful_until.filter(|until| *until > Instant::now());
+        let teller = Arc::new(Notify::new());
+        let life = Life { receipts: &self.shared.receipts, epoch: self.shared.receipts.begin(index, teller.clone()) };
+        let prefetch = if careful_until.is_some() { 1 } else { plan.prefetch };
+        let (consumer, messages) = match consume(&mut channel, &plan.name, prefetch).await {
+            Ok(consuming) => consuming,
+            Err(loss) => return End::Lost(loss),
+        };
+        self.decoders.spawn(self.clone().hand_over(index, life.epoch, messages));
+        tell();
+        let end = self.acknowledge(&mut channel, &life, &consumer, &teller, careful_until).await;
+        drop(life);
+        if !matches!(end, End::Lost(_)) || channel.channel.is_open() {
+            channel.close().await;
+        }
+        end
+    }
+
+    /// Waits while too many deliveries of earlier channels are still in hand.
+    async fn few_copies(&self, index: usize, plan: &Plan, channel: &mut Opened, tell: &impl Fn()) -> Result<(), Loss> {
+        let few = self.shared.receipts.void_at_most(index, plan.prefetch.into());
+        tokio::pin!(few);
+        let mut is_told = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut few => return Ok(()),
+                () = std::future::ready(()), if !is_told => {
+                    tell();
+                    is_told = true;
+                }
+                event = channel.events.recv() => if let Some(loss) = lost(channel, event.as_ref()) { return Err(loss) },
+                () = self.stop.cancelled() => return Err(Loss::stopped()),
+            }
+        }
+    }
+
+    /// Tells the broker what is acknowledged, until the channel is lost.
+    async fn acknowledge(
+        &self,
+        channel: &mut Opened,
+        life: &Life<'_>,
+        consumer: &str,
+        teller: &Notify,
+        careful_until: Option<Instant>,
+    ) -> End {
+        let careful = async {
+            match careful_until {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(careful);
+        loop {
+            tokio::select! {
+                () = teller.notified() => if let Err(loss) = tell_broker(channel, life).await { return End::Lost(loss) },
+                event = channel.events.recv() => {
+                    if let Some(loss) = lost(channel, event.as_ref()) { return End::Lost(loss) }
+                }
+                () = &mut careful => return End::Careful,
+                () = self.stop.cancelled() => {
+                    let told = farewell(channel, life, consumer).await;
+                    return told.map_or_else(End::Lost, |()| End::Declared);
+                }
+            }
+        }
+    }
+
+    /// Decodes what is delivered and hands it to the endpoint, or to its `_skipped` queue.
+    async fn hand_over(self, index: usize, epoch: u64, mut messages: mpsc::UnboundedReceiver<ConsumerMessage>) {
+        let (Some(plan), Some(deliveries)) = (self.plans.get(index), self.deliveries.get(index)) else { return };
+        while let Some(message) = messages.recv().await {
+            let (Some(deliver), Some(properties)) = (message.deliver, message.basic_properties) else { continue };
+            let receipt = Receipt { epoch, tag: deliver.delivery_tag() };
+            if !self.shared.receipts.delivered(epoch, receipt.tag) {
+                return;
+            }
+            let body = message.content.unwrap_or_default();
+            let envelope = match wire::read(&incoming(&body, &properties, plan, &self.shared.settings.address)) {
+                Read::Message(envelope) | Read::Undecodable(envelope) => envelope,
+                Read::Skipped(envelope) => {
+                    tracing::warn!(
+                        endpoint = plan.name,
+                        message = envelope.name(),
+                        "a message of a type that nobody here handles is put aside"
+                    );
+                    let skipped = Skipped { endpoint: index, body, properties, receipt };
+                    self.shared.ledger.push([Parcel::Skipped(Arc::new(skipped))]);
+                    continue;
+                }
+            };
+            let redelivered = properties::redelivered(&properties, deliver.redelivered());
+            if deliveries.send(Delivery { envelope: Arc::new(envelope), receipt, redelivered }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// One life of an endpoint's channel, whose receipts are void when it ends.
+struct Life<'a> {
+    receipts: &'a Receipts,
+    epoch: u64,
+}
+
+impl Drop for Life<'_> {
+    fn drop(&mut self) {
+        self.receipts.end(self.epoch);
+    }
+}
+
+async fn consume(
+    channel: &mut Opened,
+    queue: &str,
+    prefetch: u16,
+) -> Result<(String, mpsc::UnboundedReceiver<ConsumerMessage>), Loss> {
+    let what = format!("limiting what queue {queue} delivers");
+    let qos = channel.channel.basic_qos(BasicQosArguments::new(0, prefetch, false));
+    let limited = channel.watch.call(&what, CALL_LIMIT, qos).await;
+    limited.map_err(|error| channel.loss(&what, &error))?;
+    let what = format!("consuming queue {queue}");
+    let consume = channel.channel.basic_consume_rx(BasicConsumeArguments::new(queue, ""));
+    let consuming = channel.watch.call(&what, CALL_LIMIT, consume).await;
+    consuming.map_err(|error| channel.loss(&what, &error))
+}
+
+/// Takes no more and tells the broker of what is acknowledged. A quorum queue is told of a few acknowledgements at a time,
+/// and a channel that ends forgets the rest; who asks it for answers meanwhile lets it get on with them.
+async fn farewell(channel: &mut Opened, life: &Life<'_>, consumer: &str) -> Result<(), Loss> {
+    tell_broker(channel, life).await?;
+    let what = "taking no more";
+    let cancel = channel.channel.basic_cancel(BasicCancelArguments::new(consumer));
+    let cancelled = channel.watch.call(what, CALL_LIMIT, cancel).await;
+    cancelled.map_err(|error| channel.loss(what, &error))?;
+    tell_broker(channel, life).await
+}
+
+async fn tell_broker(channel: &mut Opened, life: &Life<'_>) -> Result<(), Loss> {
+    let due = life.receipts.due(life.epoch);
+    let telling = async {
+        for ack in due {
+            // To a channel that the broker has closed, an acknowledgement would take the whole connection along.
+            if !channel.channel.is_open() {
+                return false;
+            }
+            if channel.channel.basic_ack(BasicAckArguments::new(ack.tag, ack.multiple)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    if channel.watch.call("acknowledging", CALL_LIMIT, telling).await {
+        return Ok(());
+    }
+    loop {
+        let event = channel.events.recv().await;
+        if let Some(loss) = lost(channel, event.as_ref()) {
+            return Err(loss);
+        }
+    }
+}
+
+/// Why the channel can not go on, when an event says so.
+fn lost(channel: &Opened, event: Option<&ChannelEvent>) -> Option<Loss> {
+    match event {
+        Some(ChannelEvent::Cancelled) => {
+            Some(Loss::new(Cause::Refused, "the broker has ended the consumer: its queue was deleted, or moved"))
+        }
+        Some(event) => channel.ended(event),
+        None => Some(Loss::new(Cause::Broke, "the channel was lost")),
+    }
+}
+
+fn incoming<'a>(
+    body: &'a [u8],
+    properties: &'a amqprs::BasicProperties,
+    plan: &'a Plan,
+    base: &'a BusAddress,
+) -> Incoming<'a> {
+    Incoming {
+        body,
+        content_type: properties.content_type().map(String::as_str),
+        content_encoding: properties.content_encoding().map(String::as_str),
+        message_id: properties.message_id().map(String::as_str),
+        correlation_id: properties.correlation_id().map(String::as_str),
+        headers: properties::headers(properties),
+        endpoint: &plan.name,
+        handles: &plan.handles,
+        base,
+    }
+}

@@ -1,0 +1,15 @@
+//! Tests of the PostgreSQL store, against real servers.
+
+mod cancelled;
+mod commits;
+mod faults;
+mod fixture;
+mod hosts;
+mod migrations;
+mod plans;
+mod role;
+mod secrets;
+
+use self::fixture::Database;
+
+saga_core::store_conformance!(Database::new());
