@@ -12,6 +12,7 @@ mod orders;
 mod params;
 mod problem;
 mod routes;
+mod spec;
 mod types;
 
 use std::sync::Arc;
@@ -30,10 +31,11 @@ use uuid::{ContextV7, Timestamp, Uuid};
 
 use crate::auth::Auth;
 use health::HealthCheck;
-use problem::{Kind, Problem};
+
 use routes::{Observed, Routes};
 
 pub use health::Migrations;
+pub(crate) use problem::{Kind, Problem};
 
 /// What the interface stands on.
 pub struct State {
@@ -98,6 +100,9 @@ impl Ids {
 /// and whoever asks seldom waits longer than half a minute itself.
 const CHANGE_LIMIT: Duration = Duration::from_secs(10);
 
+/// An answer that changes nothing is waited for so long: reading takes milliseconds, and may be repeated at any time.
+const READ_LIMIT: Duration = Duration::from_secs(10);
+
 /// How the operations are grouped in the description.
 #[derive(Tags)]
 enum Group {
@@ -131,7 +136,7 @@ pub fn endpoint(state: Arc<State>) -> BoxEndpoint<'static, Response> {
 
 fn described(apis: impl OpenApi + 'static, state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
     let service = OpenApiService::new(apis, "Orders", env!("CARGO_PKG_VERSION")).description(DESCRIPTION);
-    let spec = service.spec();
+    let spec = spec::completed(&service.spec(), state.auth.asks_for_tokens());
     let routes = Routes::of_spec(&spec).with("/openapi.json", "GET").with("/docs", "GET");
     let html = Bytes::from(service.swagger_ui_html());
     let page = endpoint::make_sync(move |_| {

@@ -72,7 +72,7 @@ struct Issued<'a> {
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Auth").field(&if matches!(self.0, Door::Open) { "none" } else { "jwt" }).finish()
+        f.debug_tuple("Auth").field(&if self.asks_for_tokens() { "jwt" } else { "none" }).finish()
     }
 }
 
@@ -93,6 +93,11 @@ impl Auth {
                 Door::Guarded(Box::new(Verifier { key: DecodingKey::from_secret(secret), validation }))
             }
         })
+    }
+
+    /// Whether nobody comes in without a token.
+    pub fn asks_for_tokens(&self) -> bool {
+        !matches!(self.0, Door::Open)
     }
 
     /// Who sends this `Authorization` header.

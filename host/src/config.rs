@@ -60,6 +60,8 @@ pub struct Config {
 pub struct HttpConfig {
     /// The address; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// How many connections there may be at the same time; further ones wait until one ends.
+    pub connections: usize,
 }
 
 /// How RabbitMQ is used.
@@ -146,10 +148,14 @@ pub enum LogFormat {
     Json,
 }
 
+/// Connections at the same time: fewer than the 1,024 descriptors that a process is commonly given, so that store and broker
+/// find theirs. A proxy in front needs far fewer.
+const CONNECTIONS: usize = 512;
+
 impl Default for Config {
     fn default() -> Self {
         Self {
-            http: HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) },
+            http: HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), connections: CONNECTIONS },
             roles: Roles::ALL,
             store: StoreUrl::Sqlite("data/orders.db".into()),
             connections: 16,

@@ -18,6 +18,8 @@ use crate::config::Config;
 use crate::stores::{self, Opened};
 use crate::{bus, server, telemetry};
 
+pub use crate::server::HttpLimits;
+
 /// What stands behind the service; what is not said comes from the configuration.
 #[derive(Default, Clone)]
 pub struct Parts {
@@ -31,6 +33,8 @@ pub struct Parts {
     pub probe: Option<Arc<dyn Probe>>,
     /// What stands before the store, in benchmarks and tests that watch it or make it fail.
     pub decorate: Option<Decorate>,
+    /// How long the HTTP server waits for what.
+    pub http: HttpLimits,
 }
 
 /// Puts something before a store.
@@ -62,7 +66,7 @@ impl Service {
     /// # Errors
     /// When the address is taken or the store can not be opened.
     pub async fn start(config: &Config, parts: Parts) -> anyhow::Result<Self> {
-        let bound = server::bind(config.http.listen).await?;
+        let bound = server::bind(&config.http, parts.http)?;
         let address = bound.address;
         let metrics = telemetry::metrics()?;
         let mut opened = stores::open(config, parts.probe.clone()).await?;
@@ -184,8 +188,8 @@ impl Running {
         let Self { bound, state, runtime, job, opened, bus, stop, drain } = self;
         let (http_share, _) = shares(drain);
         let (http_stop, runtime_stop) = (CancellationToken::new(), CancellationToken::new());
-        let mut http =
-            Owned(tokio::spawn(server::run(bound, api::endpoint(state.clone()), http_stop.clone(), http_share)));
+        let (endpoint, clock) = (api::endpoint(state.clone()), state.clock.clone());
+        let mut http = Owned(tokio::spawn(server::run(bound, endpoint, clock, http_stop.clone(), http_share)));
         let mut flow = Owned(tokio::spawn(runtime.run(runtime_stop.clone().cancelled_owned())));
         let job_stop = stop.clone().cancelled_owned();
         let _job = job.map(|job| Owned(tokio::spawn(async move { job.run(job_stop).await })));
@@ -197,13 +201,16 @@ impl Running {
         }));
         tokio::select! {
             () = stop.cancelled() => {}
-            ended = &mut http.0 => return ended?.and_then(|()| anyhow::bail!("the HTTP server ended")),
+            ended = &mut http.0 => {
+                ended?;
+                anyhow::bail!("the HTTP server ended");
+            }
             ended = &mut flow.0 => return ended?.map_err(Into::into).and_then(|()| anyhow::bail!("the runtime ended")),
         }
         tracing::info!(limit = ?drain, "stopping: no more requests; what is in hand is finished");
         let finish = async {
             http_stop.cancel();
-            (&mut http.0).await??;
+            (&mut http.0).await?;
             runtime_stop.cancel();
             (&mut flow.0).await??;
             bus.close().await;

@@ -25,6 +25,7 @@ fn env(environment: &[(&str, &str)]) -> Result<Config, String> {
 fn given_nothing_when_loaded_then_the_defaults_are_those_of_the_table() {
     let config = env(&[("PATH", "/bin"), ("SAGA_FAILPOINT", "P4:1")]).unwrap();
     assert_eq!(config.http.listen, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
+    assert_eq!(config.http.connections, 512);
     assert_eq!(config.store, StoreUrl::Sqlite("data/orders.db".into()));
     assert_eq!((config.roles, config.connections), (Roles::ALL, 16));
     assert_eq!(config.bus, BusUrl::Embedded);
@@ -54,6 +55,7 @@ fn given_nothing_when_loaded_then_the_defaults_are_those_of_the_table() {
 const EVERYTHING: &str = r#"
 [http]
 listen = "0.0.0.0:9000"
+connections = 99
 [host]
 roles = "api,saga,activities,expiry,relay"
 [store]
@@ -97,7 +99,7 @@ drain = "1m"
 #[test]
 fn given_every_key_in_a_file_when_loaded_then_each_is_taken() {
     let config = load(EVERYTHING, &[]).unwrap();
-    assert_eq!(config.http.listen.to_string(), "0.0.0.0:9000");
+    assert_eq!((config.http.listen.to_string().as_str(), config.http.connections), ("0.0.0.0:9000", 99));
     assert_eq!(config.store, StoreUrl::Sqlite("/var/lib/orders.db".into()));
     assert_eq!((config.roles, config.connections), (Roles::ALL, 20));
     assert_eq!((config.rabbitmq.queues, config.rabbitmq.heartbeat), (QueueKind::Classic, Duration::from_secs(10)));
@@ -130,9 +132,10 @@ fn given_every_key_in_a_file_when_loaded_then_each_is_taken() {
 #[test]
 fn given_the_largest_values_when_loaded_then_each_is_taken() {
     let day = Duration::from_secs(24 * 60 * 60);
-    let toml = "[payment]\ndelay = \"1day\"\nconcurrency = 100000\n\
+    let toml = "[http]\nconnections = 100000\n[payment]\ndelay = \"1day\"\nconcurrency = 100000\n\
                 [expiration]\ninterval = \"365days\"\nafter = \"365days\"\n[retry]\nlimit = 100";
     let config = load(toml, &[]).unwrap();
+    assert_eq!(config.http.connections, 100_000);
     assert_eq!((config.payment.delay, config.payment.concurrency), (day, 100_000));
     assert_eq!((config.expiration.interval, config.expiration.after), (365 * day, 365 * day));
     assert_eq!(config.retry.limit, 100);
@@ -301,7 +304,7 @@ fn given_a_store_that_can_not_be_when_loaded_then_the_line_says_what_can() {
 fn given_an_unknown_variable_when_loaded_then_the_line_lists_the_keys() {
     let error = env(&[("SAGA__FOO__BAR", "x")]).unwrap_err();
     assert!(error.starts_with(
-        r#"unknown key foo.bar = "x" (from SAGA__FOO__BAR): expected one of http.listen, host.roles, store.url, "#
+        r#"unknown key foo.bar = "x" (from SAGA__FOO__BAR): expected one of http.listen, http.connections, host.roles, store.url, "#
     ));
     for key in key_names() {
         assert!(error.contains(key), "{key}");

@@ -2,7 +2,6 @@
 
 use std::any::TypeId;
 use std::future::Future;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -13,15 +12,17 @@ use saga_core::{
     Backlog, Change, Commit, DeadLetterPage, DeadLetterRow, JournalRow, Lane, LoadQuery, Loaded, Old, OutboxId,
     OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::support::PATIENCE;
 
-/// What becomes of commits, and of the backlog's query.
+/// What becomes of commits, of the backlog's query and of dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Mode {
     Works,
+    /// They wait until it is another mode.
+    Waits,
     /// They never end.
     Hangs,
     /// They fail.
@@ -30,14 +31,19 @@ pub enum Mode {
     LosesOneAnswer,
 }
 
-const MODES: [Mode; 4] = [Mode::Works, Mode::Hangs, Mode::Fails, Mode::LosesOneAnswer];
-
 /// Stands before a store and makes it fail.
-#[derive(Default)]
 pub struct Faulty {
     inner: OnceLock<Arc<dyn Store>>,
     commits: OnceLock<Arc<dyn Store>>,
-    mode: AtomicU8,
+    mode: watch::Sender<Mode>,
+    waiting: watch::Sender<usize>,
+}
+
+impl Default for Faulty {
+    fn default() -> Self {
+        let (mode, waiting) = (watch::Sender::new(Mode::Works), watch::Sender::new(0));
+        Self { inner: OnceLock::new(), commits: OnceLock::new(), mode, waiting }
+    }
 }
 
 impl Faulty {
@@ -53,7 +59,14 @@ impl Faulty {
     }
 
     pub fn turns(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::SeqCst);
+        self.mode.send_replace(mode);
+    }
+
+    /// Returns when so many wait, of those that [`Mode::Waits`] makes wait.
+    pub async fn until_waiting(&self, count: usize) {
+        let mut waiting = self.waiting.subscribe();
+        let enough = waiting.wait_for(|waiting| *waiting >= count);
+        tokio::time::timeout(PATIENCE, enough).await.expect("enough wait").unwrap();
     }
 
     /// Lets another store commit.
@@ -62,7 +75,7 @@ impl Faulty {
     }
 
     fn mode(&self) -> Mode {
-        MODES[usize::from(self.mode.load(Ordering::SeqCst))]
+        *self.mode.borrow()
     }
 
     fn inner(&self) -> &Arc<dyn Store> {
@@ -72,6 +85,12 @@ impl Faulty {
     async fn fail(&self) -> Result<(), StoreError> {
         match self.mode() {
             Mode::Works | Mode::LosesOneAnswer => Ok(()),
+            Mode::Waits => {
+                self.waiting.send_modify(|waiting| *waiting += 1);
+                let _ = self.mode.subscribe().wait_for(|mode| *mode != Mode::Waits).await;
+                self.waiting.send_modify(|waiting| *waiting -= 1);
+                Ok(())
+            }
             Mode::Hangs => std::future::pending().await,
             Mode::Fails => Err(StoreError::Unavailable("not-to-be-told".to_owned())),
         }
@@ -141,6 +160,7 @@ impl Store for Faulty {
         self.inner().journal(saga, id).await
     }
     async fn dead_letters(&self, page: &DeadLetterPage) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.fail().await?;
         self.inner().dead_letters(page).await
     }
     async fn dead_letter(&self, id: Uuid) -> Result<Option<DeadLetterRow>, StoreError> {

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test binary: its fixtures are for itself")]
 
+mod abuse;
 mod auth;
 mod cli;
 #[cfg(feature = "failpoints")]

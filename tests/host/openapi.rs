@@ -1,11 +1,16 @@
 use std::collections::BTreeSet;
 
+use host::config::Config;
 use serde_json::Value;
 
-use crate::support::{Host, approved, quick};
+use crate::support::{Host, approved, guarded, quick};
 
 async fn spec() -> Value {
-    let host = Host::start(&quick(), [approved()]).await;
+    spec_of(&guarded()).await
+}
+
+async fn spec_of(config: &Config) -> Value {
+    let host = Host::start(config, [approved()]).await;
     let answer = host.rest.get("/openapi.json").await.unwrap();
     assert_eq!(answer.header("content-type"), Some("application/json"));
     answer.json().unwrap()
@@ -83,6 +88,69 @@ async fn given_the_description_when_read_then_a_submission_is_described() {
     let body = &submit["requestBody"]["content"]["application/json"]["schema"]["$ref"];
     assert_eq!(body, "#/components/schemas/OrderRequest");
     assert_eq!(spec["components"]["schemas"]["ItemRequest"]["properties"]["price"]["type"], "string");
+    for schema in ["OrderRequest", "ItemRequest"] {
+        assert_eq!(spec["components"]["schemas"][schema]["additionalProperties"], false, "{schema}");
+    }
+    for parameter in spec["paths"]["/api/orders"]["get"]["parameters"].as_array().unwrap() {
+        assert_eq!(parameter["allowEmptyValue"], true, "{parameter}");
+    }
+}
+
+#[tokio::test]
+async fn given_no_tokens_are_asked_for_when_the_description_is_read_then_it_speaks_of_none() {
+    let spec = spec_of(&quick()).await;
+    assert!(spec["components"]["securitySchemes"].is_null());
+    for (route, operation) in operations(&spec) {
+        assert!(operation["security"].is_null(), "{route}");
+        for status in ["401", "403"] {
+            assert!(operation["responses"][status].is_null(), "{route} {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn given_a_host_that_takes_no_orders_when_the_description_is_read_then_nothing_of_them_is_in_it() {
+    let mut config = quick();
+    config.roles.api = false;
+    let spec = spec_of(&config).await;
+    let ids: BTreeSet<_> = operations(&spec).into_iter().map(|(_, it)| it["operationId"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["live", "metrics", "ready"].into());
+    assert!(spec["components"]["schemas"]["OrderRequest"].is_null());
+}
+
+#[tokio::test]
+async fn given_the_description_when_its_links_are_followed_then_each_operation_takes_what_it_is_given() {
+    let spec = spec().await;
+    let operations = operations(&spec);
+    let mut led_to = BTreeSet::new();
+    for (route, operation) in &operations {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            for link in response["links"].as_object().into_iter().flat_map(|links| links.values()) {
+                let (_, target) = operations.iter().find(|(_, it)| it["operationId"] == link["operationId"]).unwrap();
+                led_to.insert(link["operationId"].as_str().unwrap());
+                for (name, expression) in link["parameters"].as_object().unwrap() {
+                    let takes = target["parameters"].as_array().unwrap().iter().any(|it| it["name"] == name.as_str());
+                    assert!(takes, "{route} {status}: {link}");
+                    let field = expression.as_str().unwrap().rsplit('/').next().unwrap();
+                    let content = response["content"].as_object().unwrap().values().next().unwrap();
+                    assert!(has_field(&spec, &content["schema"], field), "{route} {status}: {link}");
+                }
+            }
+        }
+    }
+    let expected = ["getDeadLetter", "getHistory", "getOrder", "listDeadLetters", "listNotifications", "listOrders"];
+    assert_eq!(led_to, [expected.as_slice(), &["redriveDeadLetter"]].concat().into_iter().collect());
+}
+
+/// Whether a schema, or the items of the list that it describes, has a field.
+fn has_field(spec: &Value, schema: &Value, field: &str) -> bool {
+    let follow = |schema: &Value| match schema["$ref"].as_str() {
+        Some(reference) => spec.pointer(reference.strip_prefix('#').unwrap()).unwrap().clone(),
+        None => schema.clone(),
+    };
+    let schema = follow(schema);
+    !schema["properties"][field].is_null()
+        || !follow(&schema["properties"]["items"]["items"])["properties"][field].is_null()
 }
 
 #[tokio::test]

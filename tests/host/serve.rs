@@ -80,14 +80,6 @@ async fn given_a_body_that_never_comes_when_waited_for_then_it_is_408_and_the_co
     assert!(answer.contains("urn:saga-host:problem:too-slow"), "{answer}");
 }
 
-/// Time is paused, and goes on by itself when nothing else can happen.
-#[tokio::test(start_paused = true)]
-async fn given_a_connection_on_which_nothing_moves_when_waited_for_then_it_is_closed() {
-    let host = Host::start(&quick(), [approved()]).await;
-    let mut stream = TcpStream::connect(host.service.address).await.unwrap();
-    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the end of the connection");
-}
-
 #[tokio::test]
 async fn given_a_taken_address_when_started_then_the_error_names_it() {
     let host = Host::start(&quick(), [approved()]).await;

@@ -42,13 +42,17 @@ struct OrderRequest {
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 struct ItemRequest {
     /// The product, without control characters, not blank.
-    #[oai(validator(min_length = 1, max_length = 64))]
+    #[oai(validator(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    ))]
     product_id: String,
     /// How many.
     #[oai(validator(minimum(value = "1"), maximum(value = "10000")))]
     quantity: u32,
     /// The price of one, a decimal as a string with at most two decimals, at most 1000000.00.
-    #[oai(validator(pattern = r"^[0-9]+(\.[0-9]{1,2})?$", max_length = 64))]
+    #[oai(validator(pattern = r"^0*(1000000(\.00?)?|[0-9]{1,6}(\.[0-9]{1,2})?)$"))]
     price: String,
 }
 
@@ -80,16 +84,17 @@ impl<'a> ApiExtractor<'a> for OrderBody {
 
 async fn read(request: &Request, body: &mut RequestBody) -> Result<CheckedOrder, Problem> {
     check_type(request)?;
-    let too_large = || Problem::new(Kind::TooLarge).detail("a body has at most 65536 bytes");
+    // What is left of a body that was not read to its end is no request.
+    let last = |problem: Problem| problem.header(header::CONNECTION, HeaderValue::from_static("close"));
+    let too_large = || last(Problem::new(Kind::TooLarge)).detail("a body has at most 65536 bytes");
     let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| length > BODY_LIMIT as u64) {
         return Err(too_large());
     }
-    let unread = |_| Problem::new(Kind::BadJson).detail("the body can not be read");
+    let unread = |_| last(Problem::new(Kind::BadJson)).detail("the body can not be read");
     let state = request.data::<Arc<State>>().ok_or_else(|| Problem::internal(&"the request has no state"))?;
     let bytes = state.within(BODY_TIME_LIMIT, body.take().map_err(unread)?.into_bytes_limit(BODY_LIMIT)).await;
-    let bytes = bytes
-        .ok_or_else(|| Problem::new(Kind::TooSlow).header(header::CONNECTION, HeaderValue::from_static("close")))?;
+    let bytes = bytes.ok_or_else(|| last(Problem::new(Kind::TooSlow)))?;
     let bytes = bytes.map_err(|error| match error {
         ReadBodyError::PayloadTooLarge => too_large(),
         error => unread(error),

@@ -28,7 +28,7 @@ pub(crate) trait FromText: Sized + Send + Sync {
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
-/// A parameter: a value, nothing, or what is wrong with it.
+/// A parameter: a value, nothing (an empty one is not said), or what is wrong with it.
 pub(crate) struct Param<T>(Result<Option<T>, String>);
 
 impl<T: FromText> Type for Param<T> {
@@ -199,8 +199,9 @@ const DEAD_LETTER: u8 = b'd';
 
 const CURSOR_EXPECTED: &str = "the nextCursor of an earlier page is expected";
 
-fn cursor_schema() -> MetaSchema {
-    MetaSchema { max_length: Some(64), ..MetaSchema::new("string") }
+/// The format tells tools one list's cursors from the other's; nobody is to look into one.
+fn cursor_schema(format: &'static str) -> MetaSchema {
+    MetaSchema { max_length: Some(64), ..MetaSchema::new_with_format("string", format) }
 }
 
 impl OrderCursor {
@@ -213,7 +214,7 @@ impl OrderCursor {
 
 impl FromText for OrderCursor {
     fn schema() -> MetaSchema {
-        cursor_schema()
+        cursor_schema("order-cursor")
     }
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -246,7 +247,7 @@ impl DeadLetterCursor {
 
 impl FromText for DeadLetterCursor {
     fn schema() -> MetaSchema {
-        cursor_schema()
+        cursor_schema("dead-letter-cursor")
     }
 
     fn from_text(text: &str) -> Result<Self, String> {

@@ -70,7 +70,7 @@ pub enum Kind {
     MethodNotAllowed,
     /// The dead letter was redriven before.
     AlreadyRedriven,
-    /// The body did not come in time.
+    /// The request, its head or its body, did not come in time.
     TooSlow,
     /// The body is over the limit.
     TooLarge,
@@ -102,7 +102,7 @@ impl Kind {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here")
             }
             Self::AlreadyRedriven => (StatusCode::CONFLICT, "already-redriven", "The dead letter was redriven before"),
-            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow", "The body did not come in time"),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too-slow", "The request did not come in time"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Self::UnsupportedMediaType => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body's type is not supported")

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use poem::http::{HeaderName, HeaderValue};
-use poem::{Endpoint, Request, Response};
+use poem::http::{HeaderName, HeaderValue, StatusCode, Version, header};
+use poem::{Endpoint, IntoResponse, Request, Response};
 use tracing::Instrument;
 
-use super::{State, refusal};
+use super::problem::{Kind, Problem};
+use super::{READ_LIMIT, State, refusal};
 
 /// Tells a request apart in logs and reports: taken from the caller if it is short and plain, else made here.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -75,10 +76,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Observed<E> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let span = tracing::info_span!("request", %method, path, id = id.as_ref().and_then(|it| it.to_str().ok()));
         let answer = async {
-            let response = match self.endpoint.call(request).await {
-                Ok(response) => response,
-                Err(error) => refusal(error, &self.routes, &path),
-            };
+            let response = self.answer(request, &path).await;
             tracing::debug!(status = response.status().as_u16(), "answered");
             response
         };
@@ -87,6 +85,32 @@ impl<E: Endpoint<Output = Response>> Endpoint for Observed<E> {
             response.headers_mut().insert(REQUEST_ID, id);
         }
         Ok(response)
+    }
+}
+
+impl<E: Endpoint<Output = Response>> Observed<E> {
+    async fn answer(&self, request: Request, path: &str) -> Response {
+        if !names_one_host(&request) {
+            let problem = Problem::new(Kind::Refused(StatusCode::BAD_REQUEST));
+            return problem.detail("exactly one Host header is expected").into_response();
+        }
+        // A change waits as long as it has to, and says itself what is known when that is too long.
+        let reads = request.method().is_safe();
+        let call = self.endpoint.call(request);
+        let answer = if reads { self.state.within(READ_LIMIT, call).await } else { Some(call.await) };
+        match answer {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => refusal(error, &self.routes, path),
+            None => Problem::unavailable(&"the answer takes too long").into_response(),
+        }
+    }
+}
+
+/// HTTP/1.1 wants one, and nobody may send two: whoever stands in front could have read the other one.
+fn names_one_host(request: &Request) -> bool {
+    match request.headers().get_all(header::HOST).iter().count() {
+        0 => request.version() < Version::HTTP_11,
+        count => count == 1,
     }
 }
 

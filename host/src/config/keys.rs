@@ -84,9 +84,14 @@ const DURATION_SOME: &str = "a duration such as 5s, 10m or 500ms, longer than 0,
 
 const KEPT: &str = "a duration such as 30days or 12h, longer than 0, at most 365days, or forever";
 
-static KEYS: [Key; 30] = [
+static KEYS: [Key; 31] = [
     key("http.listen", "an address and a port, such as 127.0.0.1:8080", Shown::Whole, |c, v| {
         c.http.listen = v.parse().map_err(|_| Refused::Unexpected)?;
+        Ok(())
+    }),
+    key("http.connections", "a whole number from 1 to 100000", Shown::Whole, |c, v| {
+        c.http.connections =
+            number(v).filter(|count| (1..=CONCURRENCY_MAX).contains(count)).ok_or(Refused::Unexpected)?;
         Ok(())
     }),
     key("host.roles", Roles::EXPECTED, Shown::Whole, |c, v| {
