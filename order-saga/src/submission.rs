@@ -24,6 +24,8 @@ pub const MAX_TOTAL: Decimal = Decimal::from_parts(1_215_752_191, 23, 0, false, 
 
 /// How many characters a user's name may have: it is stored with each order and travels with each message.
 pub const MAX_USER_ID: usize = 200;
+/// How many characters a fingerprint may have that is sent along; one of ours has 36.
+const MAX_FINGERPRINT: usize = 64;
 /// How many of a submission's mistakes are told: the sender of a broken one can tell the rest from these.
 const MAX_TOLD: usize = 3;
 
@@ -95,15 +97,17 @@ impl TryFrom<SubmittedOrder> for OrderSubmitted {
             errors.push(FieldError::new("orderId", "is an id of zeros"));
         }
         errors.extend(check_name(&user_id, MAX_USER_ID).err().map(|why| FieldError::new("userId", why)));
+        let fingerprint = fingerprint.filter(|it| !it.is_empty());
+        let checked = fingerprint.as_deref().map_or(Ok(()), |it| check_name(it, MAX_FINGERPRINT));
+        errors.extend(checked.err().map(|why| FieldError::new("fingerprint", why)));
         let items = items.into_iter().map(NewItem::from).collect();
-        match (NewOrder { items }).check() {
-            Ok(checked) if checked.total != total => {
-                errors.push(FieldError::new("total", format_args!("is {total}, and its items cost {}", checked.total)));
+        match (NewOrder { items }).check_items() {
+            Ok((_, sum)) if sum != total => {
+                errors.push(FieldError::new("total", format_args!("is {total}, and its items cost {sum}")));
             }
-            Ok(checked) if errors.is_empty() => {
-                let submission = checked.submission(order_id, user_id);
-                let given = fingerprint.filter(|it| !it.is_empty());
-                return Ok(Self { fingerprint: given.unwrap_or(submission.fingerprint), ..submission });
+            Ok((items, total)) if errors.is_empty() => {
+                let fingerprint = fingerprint.unwrap_or_else(|| self::fingerprint(&items));
+                return Ok(Self { order_id, user_id, items, total, fingerprint });
             }
             Ok(_) => {}
             Err(wrong) => errors.extend(wrong),
@@ -126,6 +130,12 @@ impl NewOrder {
     /// One entry for each field that is wrong, in the order of the fields. With more than [`MAX_ITEMS`] items the
     /// items themselves are not looked at, so that an answer stays short.
     pub fn check(&self) -> Result<CheckedOrder, Vec<FieldError>> {
+        let (items, total) = self.check_items()?;
+        Ok(CheckedOrder { fingerprint: fingerprint(&items), items, total })
+    }
+
+    /// The items, and their sum.
+    fn check_items(&self) -> Result<(Vec<OrderItem>, Decimal), Vec<FieldError>> {
         match self.items.len() {
             0 => return Err(vec![FieldError::new("items", "is empty; at least one item is expected")]),
             1..=MAX_ITEMS => {}
@@ -150,7 +160,7 @@ impl NewOrder {
             return Err(errors);
         }
         match total(&items) {
-            Some(total) => Ok(CheckedOrder { fingerprint: fingerprint(&items), items, total }),
+            Some(total) => Ok((items, total)),
             None => Err(vec![FieldError::new("items", format_args!("cost more than {MAX_TOTAL} together"))]),
         }
     }

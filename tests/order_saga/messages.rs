@@ -149,11 +149,12 @@ fn given_a_submission_without_a_fingerprint_when_it_is_read_then_it_is_that_of_t
 #[test]
 fn given_a_submission_that_is_wrong_when_it_is_read_then_it_is_none_and_it_is_said_what_is_wrong() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 15] = [
+    let cases: [(Change, &str); 16] = [
         (|it| it["orderId"] = json!("00000000-0000-0000-0000-000000000000"), "orderId: is an id of zeros"),
         (|it| it["userId"] = json!(""), "userId: is empty"),
         (|it| it["userId"] = json!("a".repeat(201)), "userId: has 201 characters; at most 200 are allowed"),
         (|it| it["userId"] = json!("a\u{0}b"), "userId: has a control character"),
+        (|it| it["fingerprint"] = json!("f".repeat(65)), "fingerprint: has 65 characters; at most 64 are allowed"),
         (|it| it["items"] = json!([]), "items: is empty; at least one item is expected"),
         (|it| it["items"][1]["quantity"] = json!(-1), "items[1].quantity: is -1; 1 to 10000 is expected"),
         (|it| it["items"][1]["quantity"] = json!(0), "items[1].quantity: is 0; 1 to 10000 is expected"),
