@@ -30,15 +30,19 @@ impl Recording {
     /// # Panics
     /// When there is none, or it can not be read.
     pub fn of(name: &str) -> Self {
-        let path = Self::path(name);
+        let path = path(name);
         let read = fs::read(&path).with_context(|| path.display().to_string());
         let recording = read.and_then(|json| Ok(serde_json::from_slice(&json)?));
         recording.unwrap_or_else(|error| panic!("the recording {name} can not be read: {error:#}"))
     }
 
-    /// Where the recording of that name is.
-    pub fn path(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded").join(name).with_extension("json")
+    /// What a consumer of theirs has read, by its name in `tests/foreign/recorded/read`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn read(name: &str) -> String {
+        let path = path(&format!("read/{name}"));
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// The properties, to send the message again.
@@ -95,6 +99,10 @@ impl Recording {
         ];
         Ok(all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect())
     }
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("recorded").join(name).with_extension("json")
 }
 
 /// Headers, each as `{"S": "a text"}`: the letter is the type's in AMQP.
