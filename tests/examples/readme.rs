@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use host::config::{AuthMode, Config};
-use order_saga::Order;
-use saga_core::{Machine, SqliteStore};
+use order_saga::{Order, OrderSubmitted};
+use saga_core::{Headers, Machine, Message, Saga, SqliteStore, wire};
 
 use super::{files, read, root};
 
@@ -33,6 +33,27 @@ fn the_picture_is_that_of_the_machine() {
 #[test]
 fn the_smallest_saga_is_the_example() {
     assert_eq!(blocks(&read("README.md"), "rust"), [read("examples/first_saga.rs")]);
+}
+
+#[test]
+fn the_foreign_order_is_an_order() {
+    let readme = read("README.md");
+    let order =
+        blocks(&readme, "json").into_iter().find(|it| it.contains("urn:message:Orders:OrderSubmitted")).unwrap();
+    let incoming = wire::Incoming {
+        body: order.as_bytes(),
+        content_type: Some(wire::ENVELOPE),
+        content_encoding: None,
+        message_id: None,
+        correlation_id: None,
+        headers: Headers::new(),
+        endpoint: Order::ENDPOINT,
+        handles: &[OrderSubmitted::NAME],
+        base: &wire::BusAddress::new("mq", None, "/"),
+    };
+    let wire::Read::Message(envelope) = wire::read(&incoming) else { panic!("it is no message: {order}") };
+    let submitted = envelope.message.read::<OrderSubmitted>().unwrap();
+    assert!(readme.contains(&envelope.message_id.to_string()) && readme.contains(&submitted.order_id.to_string()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod dead_letters;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod faulty;
+mod foreign;
 mod health;
 mod history;
 #[cfg(feature = "failpoints")]

@@ -111,7 +111,7 @@ impl Host {
         self.until(|| async move {
             let order: Value = rest.get(path).await.unwrap().json().unwrap();
             let list: Value = rest.get(&format!("{path}/notifications")).await.unwrap().json().unwrap();
-            let told = list["items"].as_array().unwrap().iter().any(|it| it["kind"] == status);
+            let told = list["items"].as_array().into_iter().flatten().any(|it| it["kind"] == status);
             (order["status"] == status && told).then_some(())
         })
         .await;
