@@ -1,9 +1,11 @@
 //! What is no request, or an odd one: each is answered with a problem, and the next connection finds the service well.
 
+use host::serve::{HttpLimits, Parts};
+use order_saga::ScriptedGateway;
 use serde_json::Value;
 
 use super::socket::{LIVE, Raw};
-use crate::support::{Host, approved, quick, small};
+use crate::support::{Host, PATIENCE, approved, quick, small};
 
 const JSON: &str = "host: x\r\ncontent-type: application/json\r\n";
 
@@ -48,11 +50,13 @@ fn refused() -> Vec<(&'static str, Vec<u8>, u16)> {
 
 #[tokio::test]
 async fn given_what_is_no_request_when_it_comes_then_the_only_answer_is_a_problem_and_the_connection_ends() {
-    let host = Host::start(&quick(), [approved()]).await;
+    // Long enough for whoever sends more than is read.
+    let http = HttpLimits { linger: PATIENCE, ..HttpLimits::default() };
+    let parts = Parts { http, ..Parts::default() };
+    let host = Host::with(&quick(), ScriptedGateway::new([approved()]), parts).await;
     for (name, bytes, status) in refused() {
         let mut raw = Raw::open(host.service.address).await;
-        // Whoever sends more than is taken still finds the answer.
-        let (said, _) = tokio::join!(
+        let (said, sent) = tokio::join!(
             async {
                 let mut reader = Raw::open(host.service.address).await;
                 reader.say(LIVE).await;
@@ -61,6 +65,7 @@ async fn given_what_is_no_request_when_it_comes_then_the_only_answer_is_a_proble
             raw.try_say(&bytes)
         );
         assert_eq!(said.status, 200, "{name}: others are served meanwhile");
+        assert!(sent.is_ok(), "{name}: it is thrown away, and nobody is cut off in the middle: {sent:?}");
         let said = raw.next().await.unwrap_or_else(|| panic!("{name}: no answer"));
         assert_eq!(said.status, status, "{name}: {said:?}");
         said.problem(status);

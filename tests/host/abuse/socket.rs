@@ -1,6 +1,7 @@
 //! A socket that says what it is told to, and reads answers one by one.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -77,11 +78,16 @@ impl Raw {
 
     /// The next answer; `None` when the other side has closed.
     pub async fn next(&mut self) -> Option<Said> {
-        tokio::time::timeout(PATIENCE, self.read()).await.expect("an answer, or the end")
+        tokio::time::timeout(PATIENCE, self.receive()).await.expect("an answer, or the end")
     }
 
-    /// The next answer, whenever it comes: for time that is paused.
+    /// The next answer, whenever it comes within an hour: for time that is paused.
     pub async fn read(&mut self) -> Option<Said> {
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        tokio::time::timeout(HOUR, self.receive()).await.expect("an answer, or the end")
+    }
+
+    async fn receive(&mut self) -> Option<Said> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             match self.0.read_u8().await {
