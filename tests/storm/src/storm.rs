@@ -19,9 +19,9 @@ use crate::witness::{Begin, Order, Word};
 const START: Duration = Duration::from_secs(120);
 /// A host has drained and ended within this time.
 const END: Duration = Duration::from_secs(60);
-/// How often it is tried again to do a fault that could not happen, because what it happens to was away.
-const TRIES: u32 = 20;
-/// The pause before.
+/// How long it is tried to do a fault that can not happen yet, because what it happens to is away: longer than any stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause before it is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A storm that lasts so many times as long as it was planned has got stuck, and ends with too few faults.
 const OVERTIME: u32 = 5;
@@ -125,7 +125,8 @@ impl Storm<'_> {
 
     /// Does it, more than once if nothing was there that it could happen to.
     fn happens(&self, step: &Step) -> bool {
-        for _ in 0..TRIES {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
             if self.cluster.apply(step) {
                 self.counter.add(step.fault);
                 return true;

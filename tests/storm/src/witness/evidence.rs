@@ -44,7 +44,7 @@ impl Look {
     /// Everything, when no host runs any more.
     pub(super) async fn evidence(&self, clients: &Clients, queues: &[String]) -> anyhow::Result<Evidence> {
         let mut left = self.in_tables().await?;
-        let heard = self.heard().await?;
+        let heard = Some(self.heard().await?);
         // Its own queue among them, which is empty by now.
         ensure!(queues.iter().any(|queue| queue == QUEUE), "the witness's queue is gone: {queues:?}");
         left.extend(self.in_queues(queues).await?);
