@@ -5,8 +5,6 @@
 mod abuse;
 mod auth;
 mod cli;
-#[cfg(feature = "failpoints")]
-mod cluster;
 mod config;
 mod dead_letters;
 #[cfg(feature = "failpoints")]
