@@ -149,11 +149,13 @@ impl Cluster {
         true
     }
 
-    /// The ways to one server, that of the step's host first.
+    /// The ways to the step's server, that of its host first, then those to the other server.
     fn circle(&self, step: &Step) -> impl Iterator<Item = &Proxy> {
-        let (first, count, database) = (step.host as usize, self.ways.len(), step.database);
-        let ways = (0..count).map(move |n| &self.ways[(first + n) % count]);
-        ways.map(move |ways| if database { &ways.database } else { &ways.broker })
+        let (first, count) = (step.host as usize, self.ways.len());
+        [step.database, !step.database].into_iter().flat_map(move |database| {
+            let ways = (0..count).map(move |n| &self.ways[(first + n) % count]);
+            ways.map(move |ways| if database { &ways.database } else { &ways.broker })
+        })
     }
 
     fn delay(&self, step: &Step) {
