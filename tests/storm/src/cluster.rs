@@ -181,7 +181,8 @@ impl Cluster {
 }
 
 /// Hosts with short times, so that every end of an order is met within seconds; an order outlives most stops of a server,
-/// or all of them would expire. The gateway decides about a payment as it did before, whichever host asks.
+/// or all of them would expire. The gateway decides about a payment as it did before, whichever host asks; where the host
+/// was built with failpoints it fails at first for one payment in five, once in each process, so that there are timers.
 fn environment(store: String, bus: String) -> Vec<(&'static str, String)> {
     let heartbeat = format!("{HEARTBEAT}s");
     let fixed = [
@@ -192,6 +193,9 @@ fn environment(store: String, bus: String) -> Vec<(&'static str, String)> {
         ("SAGA__EXPIRATION__AFTER", "12s"),
         ("SAGA__EXPIRATION__INTERVAL", "500ms"),
         ("SAGA__RETRY__INITIAL", "50ms"),
+        // A payment may fail once in each of many processes, and that must not be the end of it.
+        ("SAGA__RETRY__LIMIT", "100"),
+        ("SAGA_FAILING_PAYMENTS", "5"),
         ("SAGA__LOG__FILTER", "warn,host::serve=info"),
     ];
     let urls = [("SAGA__STORE__URL", store), ("SAGA__BUS__URL", bus)];

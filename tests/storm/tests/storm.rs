@@ -25,6 +25,8 @@ fn given_three_hosts_when_hosts_broker_and_database_are_killed_under_load_then_e
     for end in ["completed", "expired"] {
         assert!(report["seen"][end].as_u64().unwrap() > 50, "hardly an order is {end}: the storm is too dense");
     }
+    #[cfg(feature = "failpoints")]
+    assert!(report["seen"]["retried"].as_u64().unwrap() > 0, "no attempt has failed, so no timer was needed: {report}");
     for (fault, asked) in report["faultsAsked"].as_object().unwrap() {
         assert!(report["faults"][fault].as_u64() >= asked.as_u64().filter(|asked| *asked > 0), "{fault}: {report}");
     }
