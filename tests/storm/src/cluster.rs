@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -61,6 +61,13 @@ impl Servers {
         let vhost = self.bus.rsplit('/').next().unwrap_or_default();
         let queues = self.rabbit.ctl(&["list_queues", "--no-table-headers", "--vhost", vhost, "name"]);
         queues.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    }
+
+    /// Puts the servers' logs beside those of the hosts.
+    pub(crate) fn keep_logs(&self, folder: &Path) -> anyhow::Result<()> {
+        fs::write(folder.join("rabbitmq.log"), self.rabbit.log())?;
+        fs::write(folder.join("postgres.log"), self.postgres.log())?;
+        Ok(())
     }
 
     /// Terminates every backend that serves a host, and says how many there were.

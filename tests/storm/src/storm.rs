@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::{ScopedJoinHandle, sleep};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
 
@@ -45,7 +45,12 @@ pub fn storm(options: &Options) -> anyhow::Result<Report> {
         Ok(())
     })?;
     cluster.hosts.until_ready(START)?;
-    eprintln!("{} hosts serve; seed {}", options.hosts, options.seed);
+    eprintln!(
+        "{} hosts serve; seed {}; {}",
+        options.hosts,
+        options.seed,
+        humantime::format_rfc3339_millis(SystemTime::now())
+    );
 
     witness.tell(&Order::Submit)?;
     let (counter, begun) = (Counter::default(), Instant::now());
@@ -65,6 +70,9 @@ pub fn storm(options: &Options) -> anyhow::Result<Report> {
     };
     let exits = cluster.hosts.terminate(END);
     let (starts, deaths) = cluster.hosts.report();
+    if let Some(folder) = &options.logs {
+        cluster.servers.keep_logs(folder).context("the servers' logs can not be kept")?;
+    }
     witness.tell(&Order::Judge { queues: cluster.servers.queues() })?;
     let Word::Verdict(verdict) = witness.hear()? else { bail!("the witness does not judge") };
     Ok(Report::new(options, counter.tally(), lasted, converged, left, (starts, deaths, exits), verdict))
