@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod config;
 mod dead_letters;
+mod disk;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod faulty;
