@@ -172,16 +172,20 @@ async fn serve(config: &Config) -> Result<(), Failed> {
 
 #[cfg(feature = "failpoints")]
 fn parts(config: &Config) -> Result<Parts, Failed> {
-    use crate::failpoints::{FAILING_PAYMENTS, FailsFirst, KillAt, VARIABLE};
+    use crate::failpoints::{CHARGES, FAILING_PAYMENTS, FailsFirst, KillAt, VARIABLE, WritesDown};
     let usage = |error: anyhow::Error| Failed::Usage(error.to_string());
     let mut parts = Parts::default();
     if let Ok(text) = std::env::var(VARIABLE) {
         parts.probe = Some(std::sync::Arc::new(KillAt::parse(&text).map_err(usage)?));
     }
-    if let Ok(text) = std::env::var(FAILING_PAYMENTS) {
-        let gateway = FailsFirst::parse(&text, crate::serve::by_chance(config)?).map_err(usage)?;
-        parts.gateway = Some(std::sync::Arc::new(gateway));
+    let mut gateway = crate::serve::by_chance(config)?;
+    if let Ok(path) = std::env::var(CHARGES) {
+        gateway = std::sync::Arc::new(WritesDown::to(&path, gateway).map_err(usage)?);
     }
+    if let Ok(text) = std::env::var(FAILING_PAYMENTS) {
+        gateway = std::sync::Arc::new(FailsFirst::parse(&text, gateway).map_err(usage)?);
+    }
+    parts.gateway = Some(gateway);
     Ok(parts)
 }
 

@@ -1,6 +1,9 @@
-//! Kills the own process at a named point, and makes payments fail: for crash tests, never in a build that serves.
+//! Kills the own process at a named point, makes payments fail and writes down those that were decided: for crash tests,
+//! never in a build that serves.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -80,6 +83,43 @@ impl PaymentGateway for FailsFirst {
             return Err(Failure::retry("the gateway was made to fail"));
         }
         self.inner.charge(payment, idempotency_key).await
+    }
+
+    async fn refund(&self, refund: &RefundPayment, idempotency_key: Uuid) -> Result<(), Failure> {
+        self.inner.refund(refund, idempotency_key).await
+    }
+}
+
+/// The variable that names the file where decided payments are written down.
+pub const CHARGES: &str = "SAGA_CHARGES";
+
+/// A gateway that writes down each payment that it has decided, as the provider itself would know it: a line of the
+/// idempotency key and the order. The file outlives the process, and several may write to it.
+pub struct WritesDown {
+    inner: Arc<dyn PaymentGateway>,
+    charges: Mutex<File>,
+}
+
+impl WritesDown {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// When it can not be written.
+    pub fn to(path: &str, inner: Arc<dyn PaymentGateway>) -> anyhow::Result<Self> {
+        let charges = File::options().create(true).append(true).open(path);
+        let charges = charges.with_context(|| format!("{CHARGES} = {path:?}: expected a file that can be written"))?;
+        Ok(Self { inner, charges: Mutex::new(charges) })
+    }
+}
+
+#[async_trait]
+impl PaymentGateway for WritesDown {
+    async fn charge(&self, payment: &ProcessPayment, idempotency_key: Uuid) -> Result<Decision, Failure> {
+        let decision = self.inner.charge(payment, idempotency_key).await?;
+        let line = format!("{idempotency_key} {}\n", payment.order_id);
+        let written = self.charges.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        written.map_err(|error| Failure::permanent(format!("the charge can not be written down: {error}")))?;
+        Ok(decision)
     }
 
     async fn refund(&self, refund: &RefundPayment, idempotency_key: Uuid) -> Result<(), Failure> {

@@ -182,6 +182,17 @@ impl Peer {
         }
     }
 
+    /// How many messages wait in a queue, those not counted that somebody has and did not acknowledge.
+    ///
+    /// # Errors
+    /// When there is no such queue, or no broker; this peer is then of no more use.
+    pub async fn waiting(&self, queue: &str) -> anyhow::Result<u32> {
+        let mut arguments = QueueDeclareArguments::new(queue);
+        let declared = self.channel.queue_declare(arguments.passive(true).finish()).await;
+        let declared = declared.with_context(|| format!("asking for queue {queue}"))?;
+        Ok(declared.map_or(0, |(_, messages, _)| messages))
+    }
+
     /// Takes the next message out of a queue, if one is there.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! - [`Postgres`], [`Rabbit`]: `shared()` is the one server of a test binary, with a fresh database or virtual host for
 //!   each test; `start()` gives a test a server of its own to stop, kill, pause and start again
 //! - [`Proxy`]: stands between a client and a server, and cuts, holds, delays or refuses connections
+//! - [`free_port`]: for a service of a test's own that has to come back where it was
 //! - [`until`]: waits for a condition, with a limit
 //!
 //! `TEST_DATABASE_URL` and `TEST_AMQP_URL` point `shared()` at servers that already run; see [`Postgres::shared`] and
@@ -25,6 +26,7 @@ mod token;
 mod url;
 mod wait;
 
+pub use port::free as free_port;
 pub use postgres::{Postgres, PostgresOptions};
 pub use proxy::{Proxy, Way};
 pub use rabbit::{Rabbit, RabbitOptions};

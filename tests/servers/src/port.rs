@@ -17,7 +17,10 @@ const PORTS: Range<u16> = 12_000..32_000;
 const TRIES: usize = 200;
 
 /// A port of the loopback interface where nothing listens, and which this process was not given before.
-pub(crate) fn free() -> u16 {
+///
+/// # Panics
+/// When there is none.
+pub fn free() -> u16 {
     static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     for _ in 0..TRIES {

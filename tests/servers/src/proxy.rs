@@ -116,13 +116,16 @@ impl Proxy {
         self.shared.change(|state| state.server = server);
     }
 
-    /// Closes all connections at once. New ones are served.
-    pub fn cut(&self) {
+    /// Closes all connections at once, and says how many there were. New ones are served.
+    pub fn cut(&self) -> usize {
+        let mut cut = 0;
         self.shared.change(|state| {
             for Connection { ends, .. } in state.connections.drain(..) {
                 ends.iter().for_each(close);
+                cut += 1;
             }
         });
+        cut
     }
 
     /// Forwards nothing any more in that direction, not even that an end was closed, and keeps all connections open, as
