@@ -4,6 +4,7 @@
 
 mod abuse;
 mod auth;
+mod check;
 mod cli;
 #[cfg(feature = "failpoints")]
 mod cluster;
