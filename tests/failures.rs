@@ -31,7 +31,7 @@ impl<'a> Row<'a> {
     fn others(&self) -> Vec<usize> {
         let Some((_, said)) = self.columns[2].split_once("the tests of ") else { return Vec::new() };
         let said = said.split([',', ';']).next().unwrap_or_default();
-        said.split(" and ").map(|it| it.trim().parse().unwrap()).collect()
+        said.split(" and ").map(|it| it.trim().parse().expect("the number of a row")).collect()
     }
 }
 
