@@ -4,7 +4,18 @@ use std::fs;
 
 /// CPU seconds that this process has used, user and system.
 pub(crate) fn cpu_seconds() -> f64 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    cpu_of(&fs::read_to_string("/proc/self/stat").unwrap_or_default())
+}
+
+/// CPU seconds that all processes of that name have used; those that have ended since count for nothing.
+pub(crate) fn cpu_seconds_of(name: &str) -> f64 {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let stats = processes.filter_map(|it| fs::read_to_string(it.path().join("stat")).ok());
+    stats.filter(|it| it.contains(&format!("({name})"))).map(|it| cpu_of(&it)).sum()
+}
+
+/// User and system time in a line of `/proc/PID/stat`.
+fn cpu_of(stat: &str) -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|it| it.parse::<f64>().ok()).unwrap_or_default();
     (ticks(11) + ticks(12)) / 100.0

@@ -2,6 +2,7 @@
 
 mod machine;
 mod orders;
+mod place;
 mod yardstick;
 
 use std::path::PathBuf;
@@ -10,10 +11,11 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 
-use machine::{cpu_seconds, median, resident_mib};
+use machine::{cpu_seconds, cpu_seconds_of, median, resident_mib};
 use orders::{Entry, Flow};
+use place::Pairing;
 
-/// Measures the order flow on SQLite (WAL, synchronous=FULL) and the embedded bus.
+/// Measures the order flow; on SQLite (WAL, synchronous=FULL) and the embedded bus, if nothing else is said.
 #[derive(Parser)]
 struct Arguments {
     /// What is measured.
@@ -31,7 +33,16 @@ struct Arguments {
     /// How orders come in; both ways, one after the other, if not said.
     #[arg(long, value_enum)]
     entry: Option<Entry>,
-    /// The `baseline_sqlite` binary to measure beside, run by run.
+    /// The store: `sqlite:` or `postgres:` for a new one at each run, or a URL.
+    #[arg(long, default_value = "sqlite:")]
+    store: String,
+    /// The bus: `embedded:`, `rabbitmq:` for a new virtual host at each run, or a URL.
+    #[arg(long, default_value = "embedded:")]
+    bus: String,
+    /// How many hosts share the work; more than one needs PostgreSQL.
+    #[arg(long, default_value_t = 1)]
+    hosts: usize,
+    /// The `baseline_sqlite` binary, or `baseline` where there are servers, to measure beside, run by run.
     #[arg(long)]
     baseline: Option<PathBuf>,
     /// Print JSON instead of lines for people.
@@ -66,7 +77,7 @@ fn main() {
         match arguments.workload {
             Workload::Order => order(&arguments).await,
             Workload::Waiting => waiting(&arguments).await,
-            Workload::Idle => idle().await,
+            Workload::Idle => idle(&arguments).await,
             Workload::Cold => cold(&arguments).await,
         }
     });
@@ -77,42 +88,59 @@ fn main() {
     }
 }
 
+impl Arguments {
+    fn pairing(&self) -> Pairing {
+        Pairing { store: self.store.clone(), bus: self.bus.clone() }
+    }
+
+    /// Starts on a new place.
+    async fn start(&self, payment: Duration) -> Flow {
+        Flow::start(self.pairing().place(), self.hosts, payment).await
+    }
+}
+
 async fn order(arguments: &Arguments) -> Value {
     let (mut direct, mut rest, mut base) = (Vec::new(), Vec::new(), Vec::new());
     let (mut p50, mut p99, mut base_p50) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut cpu, mut calls) = (Vec::new(), Vec::new());
+    let (mut cpu, mut database, mut broker, mut calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let per_order = |seconds: f64| seconds / arguments.orders as f64 * 1e6;
     for _ in 0..arguments.runs {
         if arguments.entry.is_none_or(|entry| entry == Entry::Runtime) {
-            let flow = Flow::start(Duration::ZERO).await;
+            let flow = arguments.start(Duration::ZERO).await;
             let (alone_p50, alone_p99) = flow.alone(ALONE).await;
             p50.push(alone_p50);
             p99.push(alone_p99);
             flow.backlog(Entry::Runtime, arguments.orders / 10, arguments.backlog).await;
             let (before, calls_before) = (cpu_seconds(), flow.store_calls());
+            let (database_before, broker_before) = (cpu_seconds_of("postgres"), cpu_seconds_of("beam.smp"));
             direct.push(flow.backlog(Entry::Runtime, arguments.orders, arguments.backlog).await);
-            cpu.push((cpu_seconds() - before) / arguments.orders as f64 * 1e6);
+            cpu.push(per_order(cpu_seconds() - before));
+            database.push(per_order(cpu_seconds_of("postgres") - database_before));
+            broker.push(per_order(cpu_seconds_of("beam.smp") - broker_before));
             calls.push((flow.store_calls() - calls_before) as f64 / arguments.orders as f64);
             flow.stop().await;
         }
         if arguments.entry.is_none_or(|entry| entry == Entry::Rest) {
-            let flow = Flow::start(Duration::ZERO).await;
+            let flow = arguments.start(Duration::ZERO).await;
             flow.backlog(Entry::Rest, arguments.orders / 10, arguments.backlog).await;
             rest.push(flow.backlog(Entry::Rest, arguments.orders, arguments.backlog).await);
             flow.stop().await;
         }
 
         if let Some(path) = &arguments.baseline {
-            let measured = yardstick::baseline(path, arguments.orders);
+            let measure = if arguments.pairing().has_servers() { yardstick::on_servers } else { yardstick::on_sqlite };
+            let measured = measure(path, arguments.orders);
             base.push(measured.orders_per_second);
             base_p50.push(measured.p50_ms);
         }
     }
     let mut result = json!({
-        "workload": "order", "orders": arguments.orders, "runs": arguments.runs, "backlog": arguments.backlog,
+        "workload": "order", "store": arguments.store, "bus": arguments.bus, "hosts": arguments.hosts,
+        "orders": arguments.orders, "runs": arguments.runs, "backlog": arguments.backlog,
         "orders_per_second": median(&direct),
         "rest_orders_per_second": median(&rest),
         "latency_ms": { "p50": median(&p50), "p99": median(&p99) },
-        "cpu_us_per_order": median(&cpu),
+        "cpu_us_per_order": { "own": median(&cpu), "database": median(&database), "broker": median(&broker) },
         "store_calls_per_order": median(&calls),
         "all_runs": { "runtime": direct, "rest": rest },
     });
@@ -128,7 +156,7 @@ async fn order(arguments: &Arguments) -> Value {
 
 async fn waiting(arguments: &Arguments) -> Value {
     let before = resident_mib();
-    let flow = Flow::start(Duration::from_secs(3_600)).await;
+    let flow = arguments.start(Duration::from_secs(3_600)).await;
     flow.submit_all(arguments.orders).await;
     flow.until_waiting(arguments.orders).await;
     // What is measured is the waiting, not the rush before it.
@@ -138,8 +166,8 @@ async fn waiting(arguments: &Arguments) -> Value {
     json!({ "workload": "waiting", "orders": arguments.orders, "resident_mib": resident, "resident_mib_before": before })
 }
 
-async fn idle() -> Value {
-    let flow = Flow::start(Duration::ZERO).await;
+async fn idle(arguments: &Arguments) -> Value {
+    let flow = arguments.start(Duration::ZERO).await;
     flow.backlog(Entry::Runtime, 1_000, 100).await;
     // What follows the last notification, settling, ends long before the first second does.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -152,12 +180,12 @@ async fn idle() -> Value {
 }
 
 async fn cold(arguments: &Arguments) -> Value {
-    let flow = Flow::start(Duration::from_secs(3_600)).await;
+    let flow = arguments.start(Duration::from_secs(3_600)).await;
     flow.submit_all(arguments.orders).await;
     flow.until_waiting(arguments.orders).await;
-    let folder = flow.abort().await;
+    let place = flow.abort().await;
     let started = Instant::now();
-    let flow = Flow::start_in(folder, Duration::ZERO).await;
+    let flow = Flow::start(place, arguments.hosts, Duration::ZERO).await;
     let ready = started.elapsed();
     flow.until_notified(arguments.orders).await;
     let finished = started.elapsed();

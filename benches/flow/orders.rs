@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
-use host::config::{Config, StoreUrl};
+use host::config::Config;
 use host::rest::Rest;
 use host::serve::{Parts, Service};
 use order_saga::{NewItem, NewOrder, Notification, Order, ProcessPayment};
@@ -17,11 +17,11 @@ use saga_core::{
     Old, OutboxId, OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
 };
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::machine::percentile;
+use crate::place::Place;
 
 /// How orders come in.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -35,21 +35,18 @@ pub(crate) enum Entry {
 /// How many requests are under way at the same time over REST; into the runtime, as many as the backlog allows.
 const REQUESTS: usize = 512;
 
-/// A service that runs.
+/// Services that run, on one store and one bus.
 pub(crate) struct Flow {
-    folder: TempDir,
-    service: Service,
+    place: Place,
+    services: Vec<Service>,
+    next: AtomicUsize,
     seen: Arc<Seen>,
 }
 
 impl Flow {
-    pub(crate) async fn start(payment: Duration) -> Self {
-        Self::start_in(tempfile::tempdir().expect("a temporary folder"), payment).await
-    }
-
-    /// Starts on what a folder holds; the service answers when this returns.
-    pub(crate) async fn start_in(folder: TempDir, payment: Duration) -> Self {
-        let mut config = Config { store: StoreUrl::Sqlite(folder.path().join("orders.db")), ..Config::default() };
+    /// Starts so many hosts; each answers when this returns.
+    pub(crate) async fn start(place: Place, hosts: usize, payment: Duration) -> Self {
+        let mut config = Config { store: place.store.clone(), bus: place.bus.clone(), ..Config::default() };
         config.http.listen.set_port(0);
         config.payment.delay = payment;
         config.payment.success_rate = 1.0;
@@ -59,21 +56,33 @@ impl Flow {
         let watching = seen.clone();
         let decorate: host::serve::Decorate =
             Arc::new(move |inner| Arc::new(Watched { inner, seen: watching.clone() }));
-        let parts = Parts { decorate: Some(decorate), ..Parts::default() };
-        Self { folder, service: Service::start(&config, parts).await.expect("a service"), seen }
+        let mut services = Vec::new();
+        for _ in 0..hosts {
+            let parts = Parts { decorate: Some(decorate.clone()), ..Parts::default() };
+            services.push(Service::start(&config, parts).await.expect("a service"));
+        }
+        Self { place, services, next: AtomicUsize::new(0), seen }
+    }
+
+    /// Each host in turn.
+    fn service(&self) -> &Service {
+        &self.services[self.next.fetch_add(1, Ordering::Relaxed) % self.services.len()]
     }
 
     /// Stops as it should be stopped.
     pub(crate) async fn stop(self) {
-        self.service.stop();
-        self.service.ended().await.expect("a clean end");
+        for service in self.services {
+            service.stop();
+            service.ended().await.expect("a clean end");
+        }
     }
 
-    /// Stops as a crash would; what is stored stays in the folder.
-    pub(crate) async fn abort(self) -> TempDir {
-        let Self { folder, service, .. } = self;
-        service.crash().await;
-        folder
+    /// Stops as a crash would; what is stored stays in its place.
+    pub(crate) async fn abort(self) -> Place {
+        for service in self.services {
+            service.crash().await;
+        }
+        self.place
     }
 
     /// How often the store was asked for anything.
@@ -100,13 +109,13 @@ impl Flow {
     /// them under way.
     pub(crate) async fn backlog(&self, entry: Entry, orders: usize, window: usize) -> f64 {
         let before = self.seen.notified.load(Ordering::SeqCst);
-        let rest = Rest::new(self.service.address);
+        let rests: Vec<_> = self.services.iter().map(|it| Rest::new(it.address)).collect();
         let started = Instant::now();
         let done = |seen: &Seen| seen.notified.load(Ordering::SeqCst) - before;
         let submitters = if entry == Entry::Rest { REQUESTS.min(window) } else { window };
         stream::iter(0..orders)
             .for_each_concurrent(submitters, |number| {
-                let rest = rest.clone();
+                let rest = rests[number % rests.len()].clone();
                 async move {
                     self.seen.until(|seen| number < done(seen) + window).await;
                     match entry {
@@ -139,7 +148,7 @@ impl Flow {
             |product: &str, quantity| NewItem { product_id: product.to_owned(), quantity, price: "43.32".to_owned() };
         let order = NewOrder { items: vec![item("A1", 2), item("B2", 1)] }.check().expect("a good order");
         let envelope = Envelope::new(Uuid::now_v7(), &order.submission(id, "local")).for_user("local").correlated(id);
-        self.service.client.submit::<Order>(envelope).await.expect("a place");
+        self.service().client.submit::<Order>(envelope).await.expect("a place");
     }
 }
 

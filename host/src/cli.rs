@@ -11,6 +11,7 @@ use saga_core::{Clock, Machine, SystemClock};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::auth::{self, TokenRequest};
+use crate::check::{self, Options};
 use crate::config::{Config, Roles};
 use crate::serve::{Parts, Service};
 use crate::{demo, health, stores, telemetry};
@@ -21,11 +22,29 @@ const EXAMPLES: &str = "Examples:
   SAGA__PAYMENT__DELAY=1s saga-host serve               the environment goes over the file
   saga-host migrate --config saga.toml                  make the tables, without serving
   SAGA__HTTP__LISTEN=127.0.0.1:8080 saga-host health    ask the service that listens there whether it is ready
+  saga-host check --config saga.toml                    say whether what is stored is sound, while hosts work on it
   saga-host graph --format mermaid                      draw the order saga
   saga-host token --user anna --scope ops --ttl 1h      print a bearer token
   saga-host demo --orders 200                           run 200 orders in a temporary folder
 
 The environment variable of a key is SAGA__SECTION__KEY, such as SAGA__AUTH__SECRET_FILE.";
+
+const CHECK: &str = "Say whether what is stored is sound; exit code 0 if it is, 1 if not, 2 if it can not be looked at
+
+Reads the store of this configuration, page by page, and writes nothing; hosts may work on it. Each page is read as it was at
+one moment, and what looks wrong is read again before it is told. It says of each order
+  - whether its history is one legal path of the table: no step missing, none twice, each message handled once by each
+    endpoint, no timer fired that did not run, all ids of produced messages derived from their causes
+  - whether the order, its saga, its notifications, the inbox and the dead letters agree with that history
+  - whether each message that its steps have produced waits, was handled, or was given up
+  - whether each message of it that waits to be sent has a cause in the history
+
+What the database alone can not say: a message that is neither waiting nor handled is at the broker, or lost. With the embedded
+bus it is lost, because a row stays until its message is handled; with RabbitMQ it is counted as `at the broker`, unless
+--at-rest says that the queues are empty. What somebody has seen at a broker is compared with the history in the library,
+by Machine::check_messages. Messages older than retention.inbox, and what others than the order process send, are not judged.
+
+Dead letters are listed and are no violation. A state that this version does not know is one: check with the newest.";
 
 /// Takes orders over REST and runs the order process.
 #[derive(Debug, Parser)]
@@ -56,6 +75,23 @@ pub enum Command {
     /// Ask the service that runs with this configuration whether it is ready: exit code 0 if it is, else 1
     #[command(after_help = "Example:\n  SAGA__HTTP__LISTEN=127.0.0.1:8080 saga-host health")]
     Health,
+    /// Say whether what is stored is sound; exit code 0 if it is, 1 if not, 2 if it can not be looked at
+    #[command(
+        long_about = CHECK,
+        after_help = "Examples:\n  saga-host check --config saga.toml\n  \
+                      SAGA__STORE__URL=sqlite://data/orders.db saga-host check --json"
+    )]
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The broker's queues are empty: what is neither waiting nor handled is lost. With the embedded bus it always is
+        #[arg(long)]
+        at_rest: bool,
+        /// How many violations, and how many dead letters, are listed; all are counted
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        limit: u16,
+    },
     /// Print the order saga's table
     #[command(after_help = "Example:\n  saga-host graph --format dot | dot -Tsvg > order.svg")]
     Graph {
@@ -101,6 +137,8 @@ pub enum GraphFormat {
 enum Failed {
     /// What was asked for can not be: exit code 2.
     Usage(String),
+    /// It was done, and has told what is wrong: exit code 1.
+    Unsound,
     /// It went wrong: exit code 1.
     Running(anyhow::Error),
 }
@@ -126,6 +164,7 @@ impl Cli {
                 eprintln!("saga-host: {text}");
                 ExitCode::from(2)
             }
+            Err(Failed::Unsound) => ExitCode::FAILURE,
             Err(Failed::Running(error)) => {
                 eprintln!("saga-host: {error:#}");
                 ExitCode::FAILURE
@@ -139,6 +178,9 @@ impl Cli {
             Command::Serve { roles } => serve(&load()?.with_roles(roles)?).await,
             Command::Migrate => migrate(&load()?).await,
             Command::Health => ask(&load()?).await,
+            Command::Check { json, at_rest, limit } => {
+                look(&load()?, json, Options { at_rest, limit: limit.into() }).await
+            }
             Command::Graph { format } => {
                 print!("{}", graph(format));
                 Ok(())
@@ -210,6 +252,17 @@ async fn ask(config: &Config) -> Result<(), Failed> {
         return Err(Failed::Usage(text));
     }
     Ok(health::ready(listen).await?)
+}
+
+async fn look(config: &Config, json: bool, options: Options) -> Result<(), Failed> {
+    let checked = check::check(config, options, SystemClock.now()).await;
+    let report = checked.map_err(|error| Failed::Usage(format!("{error:#}")))?;
+    if json {
+        println!("{}", serde_json::to_string(&report).context("the report can not be written")?);
+    } else {
+        println!("{report}");
+    }
+    if report.is_sound() { Ok(()) } else { Err(Failed::Unsound) }
 }
 
 /// The order saga's table in a form.

@@ -1,7 +1,8 @@
 //! The order service: takes orders over REST and runs the order process.
 //!
 //! Layout
-//! - the command line: [`cli`]; `demo` runs orders through a service of its own, `health` asks one that runs
+//! - the command line: [`cli`]; `demo` runs orders through a service of its own, `health` asks one that runs, [`check`]
+//!   says whether what is stored is sound
 //! - the configuration: [`config`]; who may come in: [`auth`]; logs and metrics: [`telemetry`]
 //! - the service: [`serve`] wires store, bus, runtime and expiry job to the REST interface, [`api`]
 //! - a client for it: [`rest`]
@@ -9,6 +10,7 @@
 pub mod api;
 pub mod auth;
 mod bus;
+pub mod check;
 pub mod cli;
 pub mod config;
 mod demo;

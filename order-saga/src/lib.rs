@@ -6,9 +6,10 @@
 //! - the impure side: [`PaymentHandler`] and [`RefundHandler`] behind a [`PaymentGateway`], [`Notifier`] behind a
 //!   [`Mailer`], [`ExpiryJob`]; [`OrderProcess`] registers them with a runtime
 //! - the domain's own tables: [`OrderRow`], [`Notification`], the read port [`Orders`], and the adapters
-//!   [`MemoryOrders`], [`SqliteOrders`] and [`PostgresOrders`]
+//!   [`MemoryOrders`], [`SqliteOrders`] and [`PostgresOrders`]; an auditor reads through [`OrderAudit`]
 
 mod activities;
+mod audit;
 mod expiry;
 mod gateway;
 mod messages;
@@ -21,6 +22,7 @@ mod store;
 mod submission;
 
 pub use activities::{ORDER_PAYMENT, PaymentHandler, PaymentOutcome, RefundHandler};
+pub use audit::{OrderAudit, Told};
 pub use expiry::{Expiration, ExpiryJob, OverdueSink, Tick, overdue_id};
 pub use gateway::{Decision, PaymentGateway, RandomGateway, ScriptedGateway, SuccessRate, SuccessRateError};
 pub use messages::{

@@ -1,4 +1,7 @@
-//! A history against its table: one legal path, no step missing, each cause once.
+//! A history against its table: one legal path, no step missing, each cause once; and against what a witness has seen on
+//! the bus.
+
+mod messages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,8 +11,13 @@ use uuid::Uuid;
 use crate::alphabet::Finite;
 use crate::commit::{JournalOutcome, JournalRow, Name, StoredInstance};
 use crate::machine::Machine;
+use crate::message::produced_id;
 use crate::saga::Saga;
 use crate::table::Kind;
+
+/// The most redrives of one message under which the ids of what it produced are looked for: an operator who has taken it
+/// out of the dead letters so often has looked at it as often.
+pub const MAX_REDRIVES: u32 = 32;
 
 /// What is wrong with the history of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +64,30 @@ pub enum Violation {
         /// The name of the timer's message.
         message_type: Name,
     },
+    /// A step says that it has produced a message whose id does not follow from the message that was handled: sent again
+    /// after a crash, it would be another message.
+    Underived {
+        /// The version after the step.
+        version: u64,
+        /// The produced message.
+        message_id: Uuid,
+    },
+    /// A message that the saga has sent for this instance was seen on the bus, and none of its steps has produced it.
+    Ghost {
+        /// The message.
+        message_id: Uuid,
+        /// The name of its type.
+        message_type: String,
+    },
+    /// A step has produced a message, and nobody has seen it on the bus.
+    Zombie {
+        /// The version after the step.
+        version: u64,
+        /// The message.
+        message_id: Uuid,
+        /// The name of its type.
+        message_type: Name,
+    },
     /// The instance is not what its last step has left.
     End {
         /// What the history ends with.
@@ -79,6 +111,21 @@ impl fmt::Display for Violation {
             Self::Timer { version, message_type } => {
                 write!(f, "the step to version {version} is a timer {message_type} that did not run any more")
             }
+            Self::Underived { version, message_id } => {
+                write!(
+                    f,
+                    "the step to version {version} has produced {message_id}, which does not follow from its cause"
+                )
+            }
+            Self::Ghost { message_id, message_type } => {
+                write!(f, "message {message_id} ({message_type}) was seen on the bus, and no step has produced it")
+            }
+            Self::Zombie { version, message_id, message_type } => {
+                write!(
+                    f,
+                    "the step to version {version} has produced {message_id} ({message_type}); nobody has seen it"
+                )
+            }
             Self::End { history, stored } => write!(f, "the history ends with {history}, and {stored} is stored"),
         }
     }
@@ -86,8 +133,8 @@ impl fmt::Display for Violation {
 
 impl<S: Saga> Machine<S> {
     /// Everything that is wrong with the history of one instance of this saga, as the journal has it; nothing, if its
-    /// steps are one legal path of the table without gaps to what is stored, each message has caused one, and no timer fired
-    /// that did not run any more.
+    /// steps are one legal path of the table without gaps to what is stored, each message has caused one, no timer fired
+    /// that did not run any more, and the ids of all produced messages follow from their causes.
     ///
     /// A history whose beginning was purged begins where it begins.
     pub fn check(&self, instance: Option<&StoredInstance>, journal: &[JournalRow]) -> Vec<Violation> {
@@ -96,6 +143,7 @@ impl<S: Saga> Machine<S> {
         steps.sort_by_key(|(version, _)| *version);
         let mut found = twice(journal);
         found.extend(late_timers(&steps));
+        found.extend(steps.iter().flat_map(|(version, row)| underived(*version, row)));
         let first = steps.first().map(|(_, row)| row.from.as_deref().unwrap_or_default().to_owned());
         let mut state = first.unwrap_or_else(|| S::State::ALL[0].name().to_owned());
         let mut last = steps.first().map_or(0, |(version, _)| version - 1);
@@ -163,6 +211,16 @@ fn late_timers(steps: &[(u64, &JournalRow)]) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// What a step has produced under an id that the handled message does not give it, however often it was redriven.
+fn underived(version: u64, row: &JournalRow) -> impl Iterator<Item = Violation> {
+    let produced = row.effects.iter().enumerate().filter_map(|(index, effect)| Some((index, effect.message_id?)));
+    let derived = |index, id| {
+        (0..=MAX_REDRIVES).any(|redrives| produced_id(row.message_id, redrives, &row.endpoint, index) == id)
+    };
+    let underived = produced.filter(move |(index, id)| !derived(*index, *id));
+    underived.map(move |(_, message_id)| Violation::Underived { version, message_id })
 }
 
 /// Messages that an endpoint has handled more than once. One that was given up was not handled, so a redrive adds none.

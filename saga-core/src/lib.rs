@@ -104,10 +104,10 @@ pub use fault::{ExceptionInfo, Fault, ReceiveFault};
 pub use flow::{FLOW_FORMAT, Flow, FlowEnd, FlowError, FlowHeader, FlowLine};
 #[cfg(feature = "runtime")]
 pub use handler::{ActivityHandler, Consumer, HandlerContext, Output};
-pub use history::Violation;
+pub use history::{MAX_REDRIVES, Violation};
 pub use join::{Join, MessageSet};
 pub use machine::{Event, Machine, Step};
-pub use message::{Body, Envelope, Headers, Message, derive_id, header};
+pub use message::{Body, Envelope, Headers, Message, derive_id, header, produced_id};
 #[cfg(feature = "runtime")]
 pub use probe::{Point, Probe};
 pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};
@@ -122,11 +122,11 @@ pub use saga::{Ctx, Instance, Row, Saga};
 pub use serde_json::Error as JsonError;
 #[cfg(feature = "runtime")]
 pub use store::{
-    Backlog, Change, DeadLetterPage, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter, Old, Page,
-    Store, StoreError, Unreadable,
+    Audit, Backlog, Change, DeadLetterPage, Extent, LoadQuery, Loaded, MemoryStore, MemoryStoreBuilder, MemoryWriter,
+    Old, Page, Store, StoreError, Unreadable,
 };
 #[cfg(feature = "postgres")]
-pub use store::{PostgresStore, PostgresStoreBuilder, PostgresWriter};
+pub use store::{PostgresAudit, PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
-pub use store::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
+pub use store::{SqliteAudit, SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};

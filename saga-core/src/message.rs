@@ -35,6 +35,15 @@ pub fn derive_id(cause: Uuid, name: &str) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
+/// The id of the `index`th message that `endpoint` produces while it handles the message `cause`, which was redriven so
+/// many times: what [`Envelope::produced_id`] is, where the envelope itself is not at hand.
+pub fn produced_id(cause: Uuid, redrives: u32, endpoint: &str, index: usize) -> Uuid {
+    match redrives {
+        0 => derive_id(cause, &format!("{endpoint}/{index}")),
+        redrives => derive_id(cause, &format!("{endpoint}/{index}/{redrives}")),
+    }
+}
+
 /// The names of the headers that this library writes and reads. Names that begin with `MT-` are MassTransit's.
 pub mod header {
     /// How often the message was retried before this delivery; absent on the first.
@@ -301,10 +310,7 @@ impl Envelope {
     /// The id of the `index`th message that `endpoint` produces while handling this one: the same at each attempt,
     /// another after a redrive.
     pub fn produced_id(&self, endpoint: &str, index: usize) -> Uuid {
-        match self.redrives() {
-            0 => derive_id(self.message_id, &format!("{endpoint}/{index}")),
-            redrives => derive_id(self.message_id, &format!("{endpoint}/{index}/{redrives}")),
-        }
+        produced_id(self.message_id, self.redrives(), endpoint, index)
     }
 
     /// An envelope caused by this one: same conversation and trace, this one's correlation as initiator, custom headers

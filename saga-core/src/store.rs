@@ -1,5 +1,6 @@
 //! The store's port: one atomic commit, and the reads that the loops need. A store never interprets events.
 
+mod audit;
 mod memory;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -18,11 +19,12 @@ use uuid::Uuid;
 
 use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 
+pub use audit::{Audit, Extent};
 pub use memory::{MemoryStore, MemoryStoreBuilder, MemoryWriter};
 #[cfg(feature = "postgres")]
-pub use postgres::{PostgresStore, PostgresStoreBuilder, PostgresWriter};
+pub use postgres::{PostgresAudit, PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
+pub use sqlite::{SqliteAudit, SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 
 /// Where everything is kept. Every adapter passes the conformance suite of the testkit.
 #[async_trait]

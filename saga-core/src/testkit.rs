@@ -7,6 +7,7 @@ mod given;
 mod harness;
 
 pub mod conformance;
+pub mod sim;
 
 pub use clock::ManualClock;
 pub use crash::CrashAt;

@@ -16,7 +16,7 @@ fn output(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, Str
 fn given_help_when_asked_then_every_command_has_an_example() {
     let (code, help, _) = output(&["--help"], &[]);
     assert_eq!(code, Some(0));
-    for command in ["serve", "migrate", "health", "graph", "token", "demo"] {
+    for command in ["serve", "migrate", "health", "check", "graph", "token", "demo"] {
         assert!(
             help.lines().any(|line| line.trim_start().contains(&format!("saga-host {command}"))),
             "{command}: {help}"

@@ -4,9 +4,11 @@
 
 mod abuse;
 mod auth;
+mod check;
 mod cli;
 mod config;
 mod dead_letters;
+mod disk;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod faulty;

@@ -1,11 +1,14 @@
 //! The flow of an order from its submission to its last notification: the whole process, a clock that the test moves.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use order_saga::*;
-use saga_core::{Clock, Envelope, Failure, JournalOutcome, Submitted};
+use saga_core::{Clock, Envelope, Failure, JournalOutcome, Old, Store, Submitted};
+use uuid::Uuid;
 
 use crate::fixture::{id, money};
 use crate::shop::{Shop, approved, away, declined, order};
@@ -223,6 +226,70 @@ fn given_a_submission_when_it_comes_again_then_there_is_one_order_one_charge_one
     let created: u64 = shop.harness.block_on(shop.orders.count()).unwrap().into_iter().map(|(_, n)| n).sum();
     assert_eq!(created, 1);
     shop.assert_at_rest();
+}
+
+#[test]
+fn given_an_inbox_that_was_purged_when_every_message_comes_once_more_then_a_finished_order_stays_as_it_is() {
+    let mut shop = Shop::new(ScriptedGateway::new([approved()]));
+    shop.submit(1).unwrap();
+    shop.advance(5 * SECOND);
+    let steps = shop.journal(1).len();
+    let (charge_id, at) = (shop.gateway.charge_calls()[0], shop.harness.clock().now());
+    let store = shop.harness.store();
+    assert!(!shop.harness.block_on(store.purge(Old::Inbox(at + SECOND), 1_000)).unwrap(), "nothing is left of it");
+
+    let again = shop.submit(1).unwrap();
+    assert_eq!(again.outcome(), Some(JournalOutcome::Ignored), "nobody remembers the message, but the order is there");
+    shop.harness.publish(&OrderCreated { order_id: id(1), user_id: "ann".to_owned(), total: money("99.80") });
+    let again = PaymentApproved { order_id: id(1), amount: money("99.80"), reference: "charge-1".to_owned() };
+    shop.harness.publish(&again);
+    shop.harness.publish(&OrderOverdue { order_id: id(1), since: at });
+    shop.advance(TOO_LONG);
+    assert_eq!((shop.status(1), shop.told(1)), (OrderStatus::Completed, vec![NotificationKind::Completed]));
+    assert_eq!(shop.gateway.charge_calls(), [charge_id], "nobody pays twice");
+    assert_eq!(shop.journal(1).len(), steps + 4, "all of it is in the history");
+    shop.assert_at_rest();
+}
+
+/// Answers for every order but one.
+struct Hanging {
+    order: Uuid,
+    tried: AtomicU32,
+}
+
+#[async_trait]
+impl PaymentGateway for Hanging {
+    async fn charge(&self, payment: &ProcessPayment, _: Uuid) -> Result<Decision, Failure> {
+        if payment.order_id == self.order {
+            self.tried.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
+        approved()
+    }
+
+    async fn refund(&self, _: &RefundPayment, _: Uuid) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[test]
+fn given_a_gateway_that_hangs_for_one_order_when_others_come_then_they_complete_and_that_one_fails_in_time() {
+    let gateway = Arc::new(Hanging { order: id(1), tried: AtomicU32::new(0) });
+    let mut shop = Shop::with(gateway.clone());
+    shop.submit(1).unwrap();
+    for n in 2..200 {
+        shop.submit(n).unwrap();
+    }
+    shop.advance(5 * SECOND);
+    assert!((2..200).all(|n| shop.status(n) == OrderStatus::Completed), "they wait for nobody");
+    assert_eq!(shop.status(1), OrderStatus::Processing);
+    for _ in 0..4 {
+        shop.advance(MINUTE);
+    }
+    assert_eq!((gateway.tried.load(Ordering::SeqCst), shop.dead_letters().len()), (4, 1));
+    shop.advance(TOO_LONG);
+    shop.expire();
+    assert_eq!(shop.status(1), OrderStatus::Expired);
 }
 
 #[test]

@@ -45,12 +45,18 @@ pub struct Shop {
 
 impl Shop {
     pub fn new(gateway: ScriptedGateway) -> Self {
-        let (gateway, orders) = (Arc::new(gateway), MemoryOrders::default());
+        let gateway = Arc::new(gateway);
+        Self { gateway: gateway.clone(), ..Self::with(gateway) }
+    }
+
+    /// A shop with a gateway that knows no script.
+    pub fn with(gateway: Arc<dyn PaymentGateway>) -> Self {
+        let orders = MemoryOrders::default();
         let store = MemoryStore::builder();
         let store = store.writer::<OrderRow, _>(orders.clone()).writer::<Notification, _>(orders.clone()).build();
-        let process = OrderProcess::new(gateway.clone(), Arc::new(LogMailer));
+        let process = OrderProcess::new(gateway, Arc::new(LogMailer));
         let harness = Harness::builder().store(store).with(move |runtime| process.clone().register(runtime)).start();
-        Self { harness, gateway, orders }
+        Self { harness, gateway: Arc::new(ScriptedGateway::new([])), orders }
     }
 
     /// Submits order `n` under a message id of its own.

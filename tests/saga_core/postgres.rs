@@ -2,6 +2,8 @@
 
 mod cancelled;
 mod commits;
+mod contention;
+mod failover;
 mod faults;
 mod fixture;
 mod hosts;

@@ -12,7 +12,8 @@ use saga_core::{
     SqliteWriter, Store, StoreError, TimerKind, TimerRow,
 };
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Row as _, SqlSafeStr, SqliteConnection};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr, SqliteConnection};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, Notify};
 use uuid::Uuid;
@@ -298,6 +299,30 @@ async fn given_a_store_when_its_settings_are_read_then_they_are_what_is_promised
     assert_eq!(settings(&mut reader).await, PROMISED);
     let written = sqlx::query("DELETE FROM saga_inbox").execute(&mut *reader).await;
     assert!(written.is_err(), "a reader can not write");
+}
+
+#[tokio::test]
+async fn given_another_program_that_writes_when_something_is_committed_then_it_waits_for_its_turn() {
+    let folder = Folder::new();
+    let store = folder.alone().await;
+    let file = folder.folder.path().join("data/test.db");
+    let mut other = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    for (message, end) in [(1, "COMMIT"), (2, "ROLLBACK")] {
+        for statement in ["BEGIN IMMEDIATE", "UPDATE test_rows SET text = text"] {
+            sqlx::query(statement).execute(&mut other).await.unwrap();
+        }
+        let waiting = store.commit(commit(|it| it.inbox = vec![inbox(message)]));
+        tokio::pin!(waiting);
+        // Reads go on meanwhile, and the commit has not ended.
+        tokio::select! {
+            biased;
+            done = &mut waiting => panic!("it did not wait: {done:?}"),
+            backlog = store.backlog() => drop(backlog.unwrap()),
+        }
+        sqlx::query(end).execute(&mut other).await.unwrap();
+        waiting.await.unwrap();
+    }
+    other.close().await.unwrap();
 }
 
 #[tokio::test]

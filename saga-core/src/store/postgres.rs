@@ -1,6 +1,7 @@
 //! The PostgreSQL store: one database, any number of hosts.
 
 mod apply;
+mod audit;
 mod connections;
 mod domain;
 mod encode;
@@ -37,6 +38,7 @@ use crate::probe::{Probe, Probes};
 use crate::saga::Row;
 use crate::store::{Backlog, Change, DeadLetterPage, LoadQuery, Loaded, Old, Page, Store, StoreError};
 
+pub use self::audit::PostgresAudit;
 pub use self::domain::PostgresWriter;
 
 /// How long closing waits for each thing that must end: transactions, the lease, connections that were lent. A

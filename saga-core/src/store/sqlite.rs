@@ -1,6 +1,7 @@
 //! The SQLite store: one file, one process, one writer, no server.
 
 mod apply;
+mod audit;
 mod domain;
 mod encode;
 mod error;
@@ -32,6 +33,7 @@ use crate::probe::{Probe, Probes};
 use crate::saga::Row;
 use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Old, Page, Store, StoreError};
 
+pub use self::audit::SqliteAudit;
 pub use self::domain::SqliteWriter;
 pub use self::encode::{SqliteCell, SqliteCells};
 pub use self::values::SqliteRows;

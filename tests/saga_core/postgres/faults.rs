@@ -52,7 +52,7 @@ async fn assert_written(connection: &mut PgConnection, acknowledged: &[u128]) {
 }
 
 /// Lets writers write while `trouble` goes on; then what they were told must be there.
-async fn write_through(database: &Database, trouble: impl AsyncFnOnce(&PostgresStore)) {
+pub(super) async fn write_through(database: &Database, trouble: impl AsyncFnOnce(&PostgresStore)) {
     let store = database.host().await;
     let stop = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
@@ -68,7 +68,7 @@ async fn write_through(database: &Database, trouble: impl AsyncFnOnce(&PostgresS
 }
 
 /// Waits until so many more messages were handled.
-async fn until_handled(database: &Database, more: i64) {
+pub(super) async fn until_handled(database: &Database, more: i64) {
     let count = async || {
         let mut connection = database.connect().await;
         let count: i64 =

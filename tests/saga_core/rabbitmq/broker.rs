@@ -5,7 +5,7 @@ use std::time::Duration;
 use saga_core::Bus;
 use test_servers::{Proxy, Rabbit, Way};
 
-use super::house::{House, endpoint, eventually, quick};
+use super::house::{House, endpoint, eventually, number, quick};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_broker_that_stops_dies_or_throws_everybody_out_when_it_is_back_then_nothing_is_lost() {
@@ -50,13 +50,23 @@ async fn given_a_broker_that_hangs_when_its_heartbeats_stay_away_then_it_is_noti
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_broker_out_of_memory_when_it_blocks_publishers_then_consuming_goes_on_and_health_says_so() {
+    consuming_goes_on_under("set_vm_memory_high_watermark", "0.0001", "0.6").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_broker_whose_disk_is_full_when_it_blocks_publishers_then_consuming_goes_on_and_health_says_so() {
+    consuming_goes_on_under("set_disk_free_limit", "999999999999999", "1000000").await;
+}
+
+/// A limit of the broker that is exceeded, and then is not any more.
+async fn consuming_goes_on_under(limit: &str, exceeded: &str, met: &str) {
     let rabbit = Rabbit::start();
     let url = rabbit.vhost();
     let mut house = House::with_inbox(&url).await;
     house.send_numbers(0..100).await;
     house.all_confirmed(0..100).await;
     let mut held = house.deliveries(100).await;
-    rabbit.ctl(&["set_vm_memory_high_watermark", "0.0001"]);
+    rabbit.ctl(&[limit, exceeded]);
 
     house.send_numbers(100..5_000).await;
     house.unhealthy("the broker has confirmed nothing").await;
@@ -67,21 +77,67 @@ async fn given_a_broker_out_of_memory_when_it_blocks_publishers_then_consuming_g
         house.acknowledge(std::slice::from_ref(it));
         false
     });
-    let vhost = url.rsplit_once('/').unwrap().1;
-    let acknowledged = format!(
-        "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"inbox\">>)),
-         proplists:get_value(messages_unacknowledged, rabbit_amqqueue:info(Q, [messages_unacknowledged]))."
-    );
-    eventually("the acknowledgements to arrive", || match rabbit.eval(&acknowledged).as_str() {
-        "0" => Ok(()),
-        other => Err(other.to_owned()),
-    })
-    .await;
+    until_queued(&rabbit, &url, "messages_unacknowledged", 0).await;
     assert!(house.bus.health().is_err(), "until the broker confirms again");
 
-    rabbit.ctl(&["set_vm_memory_high_watermark", "0.6"]);
+    rabbit.ctl(&[limit, met]);
     house.all_confirmed(100..5_000).await;
     house.all_delivered(100..5_000).await;
+    house.healthy().await;
+}
+
+/// Waits until the queue of the inbox has so many messages of a kind.
+async fn until_queued(rabbit: &Rabbit, url: &str, kind: &str, count: usize) {
+    let vhost = url.rsplit_once('/').unwrap().1;
+    let asked = format!(
+        "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"inbox\">>)),
+         proplists:get_value({kind}, rabbit_amqqueue:info(Q, [{kind}]))."
+    );
+    eventually(&format!("{count} {kind}"), || match rabbit.eval(&asked) {
+        told if told == count.to_string() => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_consumer_that_takes_nothing_in_hand_when_much_waits_then_no_more_than_its_prefetch_is_in_memory() {
+    const WAITING: usize = 20_000;
+    let rabbit = Rabbit::start();
+    let url = rabbit.vhost();
+    let mut house = House::with_inbox(&url).await;
+    let prefetch = endpoint("inbox").prefetch;
+    house.send_numbers(0..WAITING as i64).await;
+    house.all_confirmed(0..WAITING as i64).await;
+    until_queued(&rabbit, &url, "messages_ready", WAITING - prefetch).await;
+    until_queued(&rabbit, &url, "messages_unacknowledged", prefetch).await;
+    eventually("the first deliveries", || match house.endpoints[0].len() {
+        waiting if waiting == prefetch => Ok(()),
+        other => Err(format!("{other} are in memory")),
+    })
+    .await;
+    house.all_delivered(0..WAITING as i64).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_message_in_hand_for_too_long_when_the_broker_takes_it_back_then_it_comes_again_and_others_go_on() {
+    let rabbit = Rabbit::start();
+    rabbit.eval(
+        "ok = application:set_env(rabbit, consumer_timeout, 1500),
+         ok = application:set_env(rabbit, channel_tick_interval, 200).",
+    );
+    let mut house = House::with_inbox(&rabbit.vhost()).await;
+    house.send_numbers(0..1).await;
+    let held = house.delivery().await;
+    let again = house.delivery().await;
+    assert_eq!((number(&held), number(&again)), (0, 0));
+    assert_eq!((held.redelivered, again.redelivered), (0, 1));
+    // The first receipt is void, whatever channel is there now.
+    house.acknowledge(&[held]);
+    house.acknowledge(&[again]);
+    house.send_numbers(1..100).await;
+    house.all_confirmed(0..100).await;
+    house.all_delivered(1..100).await;
     house.healthy().await;
 }
 

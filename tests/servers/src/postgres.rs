@@ -97,6 +97,33 @@ impl Postgres {
     /// When PostgreSQL is not installed or does not start.
     pub fn start_with(options: PostgresOptions) -> Self {
         let password = secret();
+        Self::run(&password, options, |own| own.initialise(&password))
+    }
+
+    /// A copy of this server that follows it and may only be read, until it is [promoted](Self::promote). From now on a
+    /// commit of this server is acknowledged when the copy has it, too (`synchronous_standby_names`).
+    ///
+    /// # Panics
+    /// When the copy cannot be made, or does not follow.
+    pub fn standby(&self) -> Self {
+        let login = ServerUrl::new(&self.url).login().map(|(_, password)| decode(password));
+        let password = login.unwrap_or_else(|| panic!("a private server has a password"));
+        let standby = Self::run(&password, self.own().options.clone(), |own| own.copy_from(self.own().port, &password));
+        self.query(&self.url, "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.query(&self.url, "SELECT pg_reload_conf()");
+        until(START_LIMIT, "the standby to follow", || {
+            let following = "SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')";
+            (self.query(&self.url, following) == "1").then_some(())
+        });
+        standby
+    }
+
+    /// Makes a standby a server of its own, which may be written to on return.
+    pub fn promote(&self) {
+        assert_eq!(self.query(&self.url, "SELECT pg_promote()"), "t", "the standby is not promoted");
+    }
+
+    fn run(password: &str, options: PostgresOptions, initialise: impl FnOnce(&Own)) -> Self {
         let account = geteuid().is_root().then(Account::of_postgres);
         let folder = Folder::new("saga-postgres-", "QUIT");
         if let Some(Account { uid, gid }) = account {
@@ -104,7 +131,7 @@ impl Postgres {
                 .unwrap_or_else(|error| panic!("the folder cannot be given to the user postgres: {error}"));
         }
         let mut own = Own { process: Mutex::new(None), port: port::free(), options, account, folder };
-        own.initialise(&password);
+        initialise(&own);
         for tried in 1.. {
             match own.run() {
                 Ok(process) => {
@@ -228,11 +255,23 @@ impl Own {
         let program = self.program("initdb").args(["--username", USER, "--auth=scram-sha-256", "--pwfile"]);
         let program = program.args([file.as_path()]);
         let program = program.args(["--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions", "-D"]);
-        let process = Process::start(self.folder.path(), "initdb", &program.args([self.data()]));
-        let log = self.folder.path().join("initdb.log");
+        self.fill("initdb", &program.args([self.data()]));
+    }
+
+    fn copy_from(&self, port: u16, password: &str) {
+        let program = self.program("pg_basebackup").env("PGPASSWORD", password).args(["--write-recovery-conf"]);
+        let program = program.args(["--wal-method=stream", "--checkpoint=fast", "--no-sync", "--host=127.0.0.1"]);
+        let program = program.args([format!("--port={port}"), format!("--username={USER}"), "--pgdata".to_owned()]);
+        self.fill("pg_basebackup", &program.args([self.data()]));
+    }
+
+    /// Runs what makes the server's data.
+    fn fill(&self, name: &str, program: &Program) {
+        let process = Process::start(self.folder.path(), name, program);
+        let log = self.folder.path().join(format!("{name}.log"));
         let status = process.wait(START_LIMIT);
         let said = || String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
-        assert!(status.success(), "initdb: {}", said());
+        assert!(status.success(), "{name}: {}", said());
     }
 
     /// Starts the server and waits until it accepts connections, or gives the end of its log.

@@ -50,13 +50,14 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    server: String,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Where new connections lead.
+    server: String,
     held: Option<Way>,
     delay: Duration,
     refuses: bool,
@@ -81,9 +82,8 @@ impl Proxy {
     /// When it cannot listen.
     pub fn to(server: &str) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()));
-        let state = State { listens: true, ..State::default() };
-        let server = ServerUrl::new(server).address();
-        let shared = Arc::new(Shared { server, state: Mutex::new(state), changed: Condvar::new() });
+        let state = State { server: ServerUrl::new(server).address(), listens: true, ..State::default() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let listener = listen(address);
         let run = Arc::clone(&shared);
         let acceptor = thread::spawn(move || run.accept(address, listener));
@@ -108,6 +108,12 @@ impl Proxy {
     /// How many connections there were in all.
     pub fn accepted(&self) -> u64 {
         self.shared.lock().accepted
+    }
+
+    /// Leads new connections to another server, as a virtual address does after a failover. Open ones stay.
+    pub fn redirect(&self, server: &str) {
+        let server = ServerUrl::new(server).address();
+        self.shared.change(|state| state.server = server);
     }
 
     /// Closes all connections at once, and says how many there were. New ones are served.
@@ -210,7 +216,8 @@ impl Shared {
 
     fn serve(self: Arc<Self>, client: TcpStream) {
         // Without a server the client's connection is closed, by being dropped.
-        let Ok(server) = connect(&self.server) else { return };
+        let address = self.lock().server.clone();
+        let Ok(server) = connect(&address) else { return };
         let ends = || -> std::io::Result<[TcpStream; 4]> {
             client.set_nonblocking(false)?;
             client.set_nodelay(true)?;

@@ -234,7 +234,7 @@ const PARAMETERS: [&str; 19] = [
 ];
 
 /// The options that the URL says. It may hold a password, so it is never repeated.
-fn read_url(url: &str) -> Result<PgConnectOptions, StoreError> {
+pub(super) fn read_url(url: &str) -> Result<PgConnectOptions, StoreError> {
     let unusable = |why: &dyn Display| {
         StoreError::Unavailable(format!(
             "the URL is no PostgreSQL database's: {why}; expected postgres://user@host:5432/database?sslmode=verify-full"

@@ -165,7 +165,7 @@ fn read_timer(row: &PgRow) -> Result<TimerRow, StoreError> {
     })
 }
 
-fn read_instance(row: &PgRow) -> Result<StoredInstance, StoreError> {
+pub(super) fn read_instance(row: &PgRow) -> Result<StoredInstance, StoreError> {
     let columns = Columns(row, "saga_instances");
     Ok(StoredInstance {
         id: columns.get(0)?,
@@ -180,7 +180,7 @@ fn read_instance(row: &PgRow) -> Result<StoredInstance, StoreError> {
     })
 }
 
-fn read_journal(row: &PgRow) -> Result<JournalRow, StoreError> {
+pub(super) fn read_journal(row: &PgRow) -> Result<JournalRow, StoreError> {
     let columns = Columns(row, "saga_journal");
     Ok(JournalRow {
         id: columns.get(0)?,
@@ -203,7 +203,7 @@ fn read_journal(row: &PgRow) -> Result<JournalRow, StoreError> {
     })
 }
 
-fn read_dead_letter(row: &PgRow) -> Result<DeadLetterRow, StoreError> {
+pub(super) fn read_dead_letter(row: &PgRow) -> Result<DeadLetterRow, StoreError> {
     let columns = Columns(row, "saga_dead_letters");
     Ok(DeadLetterRow {
         id: columns.get(0)?,
@@ -229,7 +229,7 @@ impl<'a> Columns<'a> {
         self.0.try_get(index).map_err(|error| of_statement(self.1, &error))
     }
 
-    fn text(&self, index: usize) -> Result<String, StoreError> {
+    pub(super) fn text(&self, index: usize) -> Result<String, StoreError> {
         self.get(index).map(restored)
     }
 
@@ -249,7 +249,7 @@ impl<'a> Columns<'a> {
         time.read().ok_or_else(|| StoreError::Corrupt(format!("{} holds a time that is out of range", self.1)))
     }
 
-    fn number<T: TryFrom<i64>>(&self, index: usize) -> Result<T, StoreError> {
+    pub(super) fn number<T: TryFrom<i64>>(&self, index: usize) -> Result<T, StoreError> {
         self.in_range(self.get(index)?)
     }
 

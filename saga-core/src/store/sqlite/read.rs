@@ -185,7 +185,7 @@ pub(super) async fn backlog(pool: &SqlitePool) -> Result<Backlog, StoreError> {
     })
 }
 
-fn read_outbox(row: &SqliteRow) -> Result<(OutboxId, OutboxRow), StoreError> {
+pub(super) fn read_outbox(row: &SqliteRow) -> Result<(OutboxId, OutboxRow), StoreError> {
     let columns = Columns(row, "saga_outbox");
     let destination = columns.get::<Option<String>>(1)?.map(text::name);
     Ok((columns.get(0)?, OutboxRow { destination, envelope: columns.envelope(2)? }))
@@ -202,7 +202,7 @@ fn read_timer(row: &SqliteRow) -> Result<TimerRow, StoreError> {
     })
 }
 
-fn read_instance(row: &SqliteRow) -> Result<StoredInstance, StoreError> {
+pub(super) fn read_instance(row: &SqliteRow) -> Result<StoredInstance, StoreError> {
     let columns = Columns(row, "saga_instances");
     Ok(StoredInstance {
         id: columns.id(0)?,
@@ -217,7 +217,7 @@ fn read_instance(row: &SqliteRow) -> Result<StoredInstance, StoreError> {
     })
 }
 
-fn read_journal(row: &SqliteRow) -> Result<JournalRow, StoreError> {
+pub(super) fn read_journal(row: &SqliteRow) -> Result<JournalRow, StoreError> {
     let columns = Columns(row, "saga_journal");
     Ok(JournalRow {
         id: columns.id(0)?,
@@ -240,7 +240,7 @@ fn read_journal(row: &SqliteRow) -> Result<JournalRow, StoreError> {
     })
 }
 
-fn read_dead_letter(row: &SqliteRow) -> Result<DeadLetterRow, StoreError> {
+pub(super) fn read_dead_letter(row: &SqliteRow) -> Result<DeadLetterRow, StoreError> {
     let columns = Columns(row, "saga_dead_letters");
     Ok(DeadLetterRow {
         id: columns.id(0)?,
@@ -256,14 +256,17 @@ fn read_dead_letter(row: &SqliteRow) -> Result<DeadLetterRow, StoreError> {
 }
 
 /// The columns of one row, and the table that they come from.
-struct Columns<'a>(&'a SqliteRow, &'static str);
+pub(super) struct Columns<'a>(pub(super) &'a SqliteRow, pub(super) &'static str);
 
 impl<'a> Columns<'a> {
-    fn get<T: sqlx::Decode<'a, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(&self, index: usize) -> Result<T, StoreError> {
+    pub(super) fn get<T: sqlx::Decode<'a, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(
+        &self,
+        index: usize,
+    ) -> Result<T, StoreError> {
         self.0.try_get(index).map_err(|error| of_query(self.1, &error))
     }
 
-    fn id(&self, index: usize) -> Result<Uuid, StoreError> {
+    pub(super) fn id(&self, index: usize) -> Result<Uuid, StoreError> {
         text::read_id(self.get(index)?, self.1)
     }
 

@@ -1,0 +1,97 @@
+//! What was promised, as far as it can be seen from outside: what was committed, sent and handled, and what of it must
+//! not have been.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::commit::{Commit, InboxRow, OutboxId, OutboxRow};
+use crate::message::Envelope;
+
+/// Remembers every commit and every message that the broker has stored.
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// Every outbox row that was ever committed.
+    committed: BTreeMap<OutboxId, OutboxRow>,
+    /// Those of them that the broker has, or had.
+    stored: BTreeSet<OutboxId>,
+    /// Those that were set aside: their message is a dead letter.
+    set_aside: BTreeSet<OutboxId>,
+    /// Answers that the broker had no place for, because whoever asked is gone.
+    unwanted: BTreeSet<OutboxId>,
+    handled: BTreeMap<(String, Uuid), u32>,
+    versions: BTreeMap<(&'static str, Uuid), u64>,
+}
+
+impl Ledger {
+    /// A commit was carried out. Says what is wrong with it.
+    pub(super) fn committed(&mut self, commit: &Commit, ids: &[OutboxId]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for row in &commit.forgotten {
+            self.handled.remove(&key(row));
+        }
+        for row in &commit.inbox {
+            let times = self.handled.entry(key(row)).or_default();
+            *times += 1;
+            if *times > 1 {
+                wrong.push(format!("message {} was handled {times} times by {}", row.message_id, row.endpoint));
+            }
+        }
+        for row in &commit.instances {
+            let last = self.versions.insert((row.saga, row.id), row.version).unwrap_or(0);
+            if last != row.expected {
+                let (saga, id, from) = (row.saga, row.id, row.expected);
+                wrong.push(format!("a step of {saga} {id} from version {from} was written over version {last}"));
+            }
+        }
+        self.committed.extend(ids.iter().copied().zip(commit.outbox.iter().cloned()));
+        for id in &commit.settled {
+            if !commit.dead_letters.is_empty() {
+                self.set_aside.insert(*id);
+            } else if !self.is_done_with(*id) {
+                wrong.push(format!("outbox row {id} was settled, and the broker never had its message"));
+            }
+        }
+        wrong
+    }
+
+    /// The broker was given a message. Says what is wrong with it.
+    pub(super) fn arrived(&self, id: OutboxId, row: &OutboxRow) -> Option<String> {
+        let message = row.envelope.message_id;
+        match self.committed.get(&id) {
+            None => Some(format!("message {message} was sent as outbox row {id}, which was never committed")),
+            Some(committed) if committed != row => Some(format!(
+                "message {message} was sent as outbox row {id}, which is {}",
+                committed.envelope.message_id
+            )),
+            Some(_) => None,
+        }
+    }
+
+    /// The broker has stored a message.
+    pub(super) fn stored(&mut self, id: OutboxId) {
+        self.stored.insert(id);
+    }
+
+    /// The broker has no place for a message, and has said so.
+    pub(super) fn unroutable(&mut self, id: OutboxId, row: &OutboxRow) {
+        if row.envelope.destination_address.as_deref().is_some_and(|it| it.contains("temporary=true")) {
+            self.unwanted.insert(id);
+        }
+    }
+
+    /// Messages that were committed and never sent.
+    pub(super) fn never_sent(&self) -> Vec<Arc<Envelope>> {
+        let unsent = self.committed.iter().filter(|(id, _)| !self.is_done_with(**id));
+        unsent.map(|(_, row)| row.envelope.clone()).collect()
+    }
+
+    fn is_done_with(&self, id: OutboxId) -> bool {
+        [&self.stored, &self.set_aside, &self.unwanted].iter().any(|done| done.contains(&id))
+    }
+}
+
+fn key(row: &InboxRow) -> (String, Uuid) {
+    (row.endpoint.to_string(), row.message_id)
+}
