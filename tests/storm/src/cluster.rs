@@ -202,7 +202,8 @@ fn environment(store: String, bus: String) -> Vec<(&'static str, String)> {
         ("SAGA__EXPIRATION__AFTER", "12s"),
         ("SAGA__EXPIRATION__INTERVAL", "500ms"),
         ("SAGA__RETRY__INITIAL", "50ms"),
-        // A payment may fail once in each of many processes, and that must not be the end of it.
+        // A payment may fail once in each of many processes, and that must not be the end of it, nor take for ever.
+        ("SAGA__RETRY__MAX", "1s"),
         ("SAGA__RETRY__LIMIT", "100"),
         ("SAGA_FAILING_PAYMENTS", "5"),
         ("SAGA__LOG__FILTER", "warn,host::serve=info"),
