@@ -19,8 +19,6 @@ use place::{Place, Posted};
 const SIGKILL: i32 = 9;
 /// After so many orders, each completed before the next one, a host has come to every point.
 const ORDERS: u64 = 100;
-/// So many points are tried at the same time.
-const AT_ONCE: usize = 4;
 
 #[test]
 fn given_a_failpoint_when_read_then_it_is_a_point_and_a_count() {
@@ -87,7 +85,7 @@ fn at_every_point(layout: &Layout) {
             });
         }
     };
-    std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(work))));
+    std::thread::scope(|scope| (0..layout.at_once).for_each(|_| drop(scope.spawn(work))));
     assert!(next.into_inner() >= cells.len());
 }
 

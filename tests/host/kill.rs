@@ -23,16 +23,16 @@ const CLIENTS: usize = 16;
 const SIGKILL: i32 = 9;
 
 /// Numbers that look random and are the same at each run.
-pub(crate) struct Chance(u64);
+struct Chance(u64);
 
 impl Chance {
-    pub(crate) fn of(seed: u64) -> Self {
+    fn of(seed: u64) -> Self {
         println!("seed {seed}");
         Self(seed)
     }
 
     /// From 1 to `most`. (SplitMix64.)
-    pub(crate) fn up_to(&mut self, most: u64) -> u64 {
+    fn up_to(&mut self, most: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -6,8 +6,6 @@ mod abuse;
 mod auth;
 mod check;
 mod cli;
-#[cfg(feature = "failpoints")]
-mod cluster;
 mod config;
 mod dead_letters;
 mod disk;

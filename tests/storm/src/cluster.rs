@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -61,6 +61,13 @@ impl Servers {
         let vhost = self.bus.rsplit('/').next().unwrap_or_default();
         let queues = self.rabbit.ctl(&["list_queues", "--no-table-headers", "--vhost", vhost, "name"]);
         queues.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+    }
+
+    /// Puts the servers' logs beside those of the hosts.
+    pub(crate) fn keep_logs(&self, folder: &Path) -> anyhow::Result<()> {
+        fs::write(folder.join("rabbitmq.log"), self.rabbit.log())?;
+        fs::write(folder.join("postgres.log"), self.postgres.log())?;
+        Ok(())
     }
 
     /// Terminates every backend that serves a host, and says how many there were.
@@ -149,11 +156,13 @@ impl Cluster {
         true
     }
 
-    /// The ways to one server, that of the step's host first.
+    /// The ways to the step's server, that of its host first, then those to the other server.
     fn circle(&self, step: &Step) -> impl Iterator<Item = &Proxy> {
-        let (first, count, database) = (step.host as usize, self.ways.len(), step.database);
-        let ways = (0..count).map(move |n| &self.ways[(first + n) % count]);
-        ways.map(move |ways| if database { &ways.database } else { &ways.broker })
+        let (first, count) = (step.host as usize, self.ways.len());
+        [step.database, !step.database].into_iter().flat_map(move |database| {
+            let ways = (0..count).map(move |n| &self.ways[(first + n) % count]);
+            ways.map(move |ways| if database { &ways.database } else { &ways.broker })
+        })
     }
 
     fn delay(&self, step: &Step) {
@@ -179,7 +188,8 @@ impl Cluster {
 }
 
 /// Hosts with short times, so that every end of an order is met within seconds; an order outlives most stops of a server,
-/// or all of them would expire. The gateway decides about a payment as it did before, whichever host asks.
+/// or all of them would expire. The gateway decides about a payment as it did before, whichever host asks; where the host
+/// was built with failpoints it fails at first for one payment in five, once in each process, so that there are timers.
 fn environment(store: String, bus: String) -> Vec<(&'static str, String)> {
     let heartbeat = format!("{HEARTBEAT}s");
     let fixed = [
@@ -190,6 +200,9 @@ fn environment(store: String, bus: String) -> Vec<(&'static str, String)> {
         ("SAGA__EXPIRATION__AFTER", "12s"),
         ("SAGA__EXPIRATION__INTERVAL", "500ms"),
         ("SAGA__RETRY__INITIAL", "50ms"),
+        // A payment may fail once in each of many processes, and that must not be the end of it.
+        ("SAGA__RETRY__LIMIT", "100"),
+        ("SAGA_FAILING_PAYMENTS", "5"),
         ("SAGA__LOG__FILTER", "warn,host::serve=info"),
     ];
     let urls = [("SAGA__STORE__URL", store), ("SAGA__BUS__URL", bus)];

@@ -220,7 +220,11 @@ fn published(evidence: &Evidence, found: &mut impl FnMut(Rule, String)) {
         evidence.orders.iter().flat_map(|(id, seen)| of_history(*id, seen)).collect();
     let heard: BTreeSet<_> = heard.iter().map(|it| (it.message_id, it.name.as_str(), it.order)).collect();
     for (message, name, order) in published.difference(&heard) {
-        found(Rule::Published, format!("{name} {message} of the order {order} was committed, and nobody heard it"));
+        let rows = evidence.orders[order].journal.iter();
+        let at =
+            rows.filter(|row| row.effects.iter().any(|it| it.message_id == Some(*message))).map(|row| row.at).min();
+        let at = at.map_or_else(String::new, |at| format!(" at {}", at.to_rfc3339()));
+        found(Rule::Published, format!("{name} {message} of the order {order} was committed{at}, and nobody heard it"));
     }
     for (message, name, order) in heard.difference(&published) {
         found(Rule::Published, format!("{name} {message} of the order {order} was heard, and no step has caused it"));

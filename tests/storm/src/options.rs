@@ -64,7 +64,7 @@ pub struct Options {
     /// The commit that is run, for the report
     #[arg(long)]
     pub commit: Option<String>,
-    /// A folder that the hosts' logs go to
+    /// A folder that the logs of hosts and servers go to
     #[arg(long, value_name = "FOLDER")]
     pub logs: Option<PathBuf>,
     /// Prints the report as JSON, too, to the standard output

@@ -63,3 +63,42 @@ fn spread(mut chance: Chance, mut faults: Vec<Fault>, options: &Options) -> Vec<
     };
     (0..).zip(faults).map(step).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::fault::Tally;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &str) -> Options {
+        Arguments::parse_from(std::iter::once("storm").chain(arguments.split(' '))).options
+    }
+
+    #[test]
+    fn given_a_seed_when_planned_again_then_it_is_the_same_plan_and_another_seed_another() {
+        let plan = |seed: u32| Plan::of(&options(&format!("--seed {seed} --cuts 20 --broker-stops 5")));
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7).network, plan(8).network);
+        assert_ne!(plan(7).servers, plan(8).servers);
+    }
+
+    #[test]
+    fn given_options_when_planned_then_each_fault_is_there_as_often_as_asked_within_the_storm() {
+        let options =
+            options("--seed 1 --host-kills 100 --cuts 20 --broker-stops 5 --broker-pauses 2 --database-stops 5");
+        let Plan { servers, network } = Plan::of(&options);
+        let mut planned = Tally::of([(Fault::HostKill, options.host_kills)]);
+        for steps in [&servers, &network] {
+            assert!(steps.is_sorted_by_key(|step| step.at) && steps.iter().all(|step| step.at < options.length()));
+            steps.iter().for_each(|step| planned.add(step.fault));
+        }
+        assert_eq!(planned, options.asked());
+    }
+}

@@ -128,3 +128,58 @@ impl Report {
 fn seconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 10.0).round() / 10.0
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    /// A run as it should be, but for what a test makes of it.
+    fn run(
+        faults: impl FnOnce(&mut Tally),
+        converged: Option<Duration>,
+        exits: Vec<Option<i32>>,
+        verdict: Verdict,
+    ) -> Report {
+        let options = Arguments::parse_from(["storm"]).options;
+        let mut happened = options.asked();
+        faults(&mut happened);
+        let left = if converged.is_none() { vec!["1 in the outbox".to_owned()] } else { Vec::new() };
+        Report::new(&options, happened, Duration::ZERO, converged, left, (0, Vec::new(), exits), verdict)
+    }
+
+    fn verdict(accepted: u64, findings: &[&str]) -> Verdict {
+        let findings: Vec<_> = findings.iter().map(|it| (*it).to_owned()).collect();
+        let summary = Summary { accepted, ..Summary::default() };
+        Verdict { summary, wrong: findings.len() as u64, findings, ..Verdict::default() }
+    }
+
+    #[test]
+    fn given_a_run_when_anything_is_wrong_with_it_then_it_has_failed() {
+        let (converged, stopped) = (Some(Duration::from_secs(5)), vec![Some(0); 3]);
+        let sound = |_: &mut Tally| {};
+        assert!(run(sound, converged, stopped.clone(), verdict(500, &[])).passed);
+        let fewer = |faults: &mut Tally| *faults = Tally::of([(Fault::HostKill, 14)]);
+        for (failed, reason) in [
+            (
+                run(fewer, converged, stopped.clone(), verdict(500, &[])),
+                "too few faults: hosts killed: 15 asked for, 14",
+            ),
+            (run(sound, None, stopped.clone(), verdict(500, &[])), "not at rest within 120s: 1 in the outbox"),
+            (run(sound, converged, vec![Some(0), None], verdict(500, &[])), "a host stopped with None"),
+            (run(sound, converged, stopped.clone(), verdict(499, &[])), "499 orders were accepted of 500"),
+            (run(sound, converged, stopped.clone(), verdict(500, &["Kept: lost"])), "Kept: lost"),
+        ] {
+            assert!(!failed.passed && failed.table().contains("FAILED"));
+            assert!(failed.reasons[0].starts_with(reason), "{:?}", failed.reasons);
+            assert!(failed.table().contains(reason));
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::{ScopedJoinHandle, sleep};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
 
@@ -20,7 +20,9 @@ const START: Duration = Duration::from_secs(120);
 /// A host has drained and ended within this time.
 const END: Duration = Duration::from_secs(60);
 /// How long it is tried to do a fault that can not happen yet, because what it happens to is away: longer than any stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between one fault's end and the next one of its kin at the least, so that there is something again that it can break.
+const CALM: Duration = Duration::from_secs(2);
 /// The pause before it is tried again.
 const PAUSE: Duration = Duration::from_millis(250);
 /// A storm that lasts so many times as long as it was planned has got stuck, and ends with too few faults.
@@ -43,7 +45,12 @@ pub fn storm(options: &Options) -> anyhow::Result<Report> {
         Ok(())
     })?;
     cluster.hosts.until_ready(START)?;
-    eprintln!("{} hosts serve; seed {}", options.hosts, options.seed);
+    eprintln!(
+        "{} hosts serve; seed {}; {}",
+        options.hosts,
+        options.seed,
+        humantime::format_rfc3339_millis(SystemTime::now())
+    );
 
     witness.tell(&Order::Submit)?;
     let (counter, begun) = (Counter::default(), Instant::now());
@@ -63,6 +70,9 @@ pub fn storm(options: &Options) -> anyhow::Result<Report> {
     };
     let exits = cluster.hosts.terminate(END);
     let (starts, deaths) = cluster.hosts.report();
+    if let Some(folder) = &options.logs {
+        cluster.servers.keep_logs(folder).context("the servers' logs can not be kept")?;
+    }
     witness.tell(&Order::Judge { queues: cluster.servers.queues() })?;
     let Word::Verdict(verdict) = witness.hear()? else { bail!("the witness does not judge") };
     Ok(Report::new(options, counter.tally(), lasted, converged, left, (starts, deaths, exits), verdict))
@@ -110,8 +120,10 @@ impl Storm<'_> {
     }
 
     fn happen(&self, steps: &[Step]) {
+        let mut calm = self.begun;
         for step in steps {
-            sleep((self.begun + step.at).saturating_duration_since(Instant::now()));
+            let due = calm.max(self.begun + step.at);
+            sleep(due.saturating_duration_since(Instant::now()));
             if Instant::now() > self.end {
                 return;
             }
@@ -120,6 +132,7 @@ impl Storm<'_> {
             let (at, took) = (since.duration_since(self.begun).as_secs_f64(), since.elapsed().as_secs_f64());
             let but = if happened { "" } else { ", which did not happen" };
             eprintln!("{at:>6.1} s {}, {took:.1} s{but}", step.fault.name());
+            calm = Instant::now() + CALM;
         }
     }
 

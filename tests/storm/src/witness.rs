@@ -7,6 +7,7 @@ mod clients;
 mod evidence;
 mod words;
 
+use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ const QUEUE: &str = "witness";
 const EVENTS: [&str; 3] = ["Orders:OrderCreated", "Orders:OrderCompleted", "Orders:OrderExpired"];
 /// How often it is looked whether everything is at rest.
 const LOOK: Duration = Duration::from_millis(200);
-/// So many findings are told word by word; the others are counted.
+/// So many findings of each kind are told word by word; the others are counted.
 const FINDINGS: usize = 20;
 
 /// Does as it is told, until it has judged.
@@ -72,7 +73,13 @@ pub async fn witness() -> anyhow::Result<()> {
     let Order::Judge { queues } = next(&mut orders).await? else { bail!("to judge was expected") };
     let evidence = look.evidence(&clients, &queues).await?;
     let (summary, findings) = judge(&evidence);
-    let told = findings.iter().take(FINDINGS).map(ToString::to_string).collect();
+    let mut kinds = BTreeMap::new();
+    let told = findings.iter().filter(|it| {
+        let count: &mut usize = kinds.entry(it.rule).or_default();
+        *count += 1;
+        *count <= FINDINGS
+    });
+    let told = told.map(ToString::to_string).collect();
     let (repeated, found) = clients.repeated();
     words::say(&Word::Verdict(Verdict { summary, wrong: findings.len() as u64, findings: told, repeated, found }))
 }
