@@ -24,3 +24,4 @@ mod pairings;
 mod serve;
 mod submit;
 mod support;
+mod upgrade;
