@@ -35,4 +35,5 @@ mod shutdown;
 mod sqlite;
 mod trip;
 mod unreadable;
+mod upgrade;
 mod wire;
