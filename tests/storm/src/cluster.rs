@@ -56,11 +56,13 @@ impl Servers {
         Self { postgres, rabbit, store, bus }
     }
 
-    /// The queues that there are at the broker.
+    /// The queues that there are at the broker, without those that vanish with the process that they are for: they are
+    /// gone at any moment, and what is in them is for nobody.
     pub(crate) fn queues(&self) -> Vec<String> {
         let vhost = self.bus.rsplit('/').next().unwrap_or_default();
-        let queues = self.rabbit.ctl(&["list_queues", "--no-table-headers", "--vhost", vhost, "name"]);
-        queues.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect()
+        let queues = self.rabbit.ctl(&["list_queues", "--no-table-headers", "--vhost", vhost, "name", "arguments"]);
+        let lasting = queues.lines().filter(|line| !line.contains("x-expires"));
+        lasting.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
     }
 
     /// Puts the servers' logs beside those of the hosts.
@@ -200,7 +202,8 @@ fn environment(store: String, bus: String) -> Vec<(&'static str, String)> {
         ("SAGA__EXPIRATION__AFTER", "12s"),
         ("SAGA__EXPIRATION__INTERVAL", "500ms"),
         ("SAGA__RETRY__INITIAL", "50ms"),
-        // A payment may fail once in each of many processes, and that must not be the end of it.
+        // A payment may fail once in each of many processes, and that must not be the end of it, nor take for ever.
+        ("SAGA__RETRY__MAX", "1s"),
         ("SAGA__RETRY__LIMIT", "100"),
         ("SAGA_FAILING_PAYMENTS", "5"),
         ("SAGA__LOG__FILTER", "warn,host::serve=info"),
