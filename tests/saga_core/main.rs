@@ -21,6 +21,7 @@ mod ledger;
 mod machine;
 mod memory;
 mod message;
+mod mutations;
 mod patience;
 mod postgres;
 mod rabbitmq;
