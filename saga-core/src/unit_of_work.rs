@@ -177,7 +177,7 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
         commit.journal.push(JournalRow { outcome, error: Some(failure.message().to_owned()), ..row });
     }
     if let Some(delay) = again {
-        let attempt = envelope.attempt() + 1;
+        let attempt = envelope.attempt().saturating_add(1);
         commit.timers.push(TimerRow {
             token: envelope.produced_id(&format!("{endpoint}/attempt"), attempt as usize),
             endpoint,
