@@ -13,11 +13,12 @@ use host::rest::Rest;
 use host::serve::{Parts, Service};
 use order_saga::{NewItem, NewOrder, Notification, Order, ProcessPayment};
 use saga_core::{
-    Backlog, Change, Commit, DeadLetterPage, DeadLetterRow, Envelope, JournalRow, Lane, LoadQuery, Loaded, Message,
-    Old, OutboxId, OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
+    Backlog, Change, Client, Commit, DeadLetterPage, DeadLetterRow, Envelope, JournalRow, Lane, LoadQuery, Loaded,
+    Message, Old, OutboxId, OutboxRow, Page, Store, StoreError, StoredInstance, TimerRow,
 };
 use serde_json::json;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::machine::percentile;
@@ -96,7 +97,7 @@ impl Flow {
         for _ in 0..orders {
             let before = self.seen.notified.load(Ordering::SeqCst);
             let started = Instant::now();
-            self.submit().await;
+            submit(&self.service().client).await;
             self.seen.until(|seen| seen.notified.load(Ordering::SeqCst) > before).await;
             took.push(started.elapsed().as_secs_f64() * 1e3);
             // What follows the notification, settling, is not to be measured with the next order.
@@ -108,29 +109,36 @@ impl Flow {
     /// Orders per second, from the first submission to the last committed notification, never more than `window` of
     /// them under way.
     pub(crate) async fn backlog(&self, entry: Entry, orders: usize, window: usize) -> f64 {
-        let before = self.seen.notified.load(Ordering::SeqCst);
         let rests: Vec<_> = self.services.iter().map(|it| Rest::new(it.address)).collect();
+        let requests = Arc::new(Semaphore::new(if entry == Entry::Rest { REQUESTS } else { window }));
+        let before = self.seen.notified.load(Ordering::SeqCst);
+        self.seen.places.forget_permits(Semaphore::MAX_PERMITS);
+        self.seen.places.add_permits(window);
         let started = Instant::now();
-        let done = |seen: &Seen| seen.notified.load(Ordering::SeqCst) - before;
-        let submitters = if entry == Entry::Rest { REQUESTS.min(window) } else { window };
-        stream::iter(0..orders)
-            .for_each_concurrent(submitters, |number| {
-                let rest = rests[number % rests.len()].clone();
-                async move {
-                    self.seen.until(|seen| number < done(seen) + window).await;
-                    match entry {
-                        Entry::Runtime => self.submit().await,
-                        Entry::Rest => post(&rest).await,
-                    }
+        let mut submitting = JoinSet::new();
+        for number in 0..orders {
+            self.seen.places.acquire().await.expect("it is never closed").forget();
+            let request = requests.clone().acquire_owned().await.expect("it is never closed");
+            let (client, rest) = (self.service().client.clone(), rests[number % rests.len()].clone());
+            // A task each: what one thread does for all of them would be measured instead of the service.
+            submitting.spawn(async move {
+                match entry {
+                    Entry::Runtime => submit(&client).await,
+                    Entry::Rest => post(&rest).await,
                 }
-            })
-            .await;
-        self.seen.until(|seen| done(seen) >= orders).await;
-        orders as f64 / started.elapsed().as_secs_f64()
+                drop(request);
+            });
+        }
+        self.seen.until(|seen| seen.notified.load(Ordering::SeqCst) - before >= orders).await;
+        let took = started.elapsed();
+        while let Some(submitted) = submitting.join_next().await {
+            submitted.expect("a submission");
+        }
+        orders as f64 / took.as_secs_f64()
     }
 
     pub(crate) async fn submit_all(&self, orders: usize) {
-        stream::iter(0..orders).for_each_concurrent(REQUESTS, |_| self.submit()).await;
+        stream::iter(0..orders).for_each_concurrent(REQUESTS, |_| async { submit(&self.service().client).await }).await;
     }
 
     /// Returns when so many payments were called for.
@@ -141,15 +149,15 @@ impl Flow {
     pub(crate) async fn until_notified(&self, orders: usize) {
         self.seen.until(|seen| seen.notified.load(Ordering::SeqCst) >= orders).await;
     }
+}
 
-    async fn submit(&self) {
-        let id = Uuid::now_v7();
-        let item =
-            |product: &str, quantity| NewItem { product_id: product.to_owned(), quantity, price: "43.32".to_owned() };
-        let order = NewOrder { items: vec![item("A1", 2), item("B2", 1)] }.check().expect("a good order");
-        let envelope = Envelope::new(Uuid::now_v7(), &order.submission(id, "local")).for_user("local").correlated(id);
-        self.service().client.submit::<Order>(envelope).await.expect("a place");
-    }
+async fn submit(client: &Client) {
+    let id = Uuid::now_v7();
+    let item =
+        |product: &str, quantity| NewItem { product_id: product.to_owned(), quantity, price: "43.32".to_owned() };
+    let order = NewOrder { items: vec![item("A1", 2), item("B2", 1)] }.check().expect("a good order");
+    let envelope = Envelope::new(Uuid::now_v7(), &order.submission(id, "local")).for_user("local").correlated(id);
+    client.submit::<Order>(envelope).await.expect("a place");
 }
 
 async fn post(rest: &Rest) {
@@ -161,12 +169,20 @@ async fn post(rest: &Rest) {
 }
 
 /// What was committed so far.
-#[derive(Default)]
 struct Seen {
     notified: AtomicUsize,
+    /// For orders to come: one is given back with each notification.
+    places: Semaphore,
     called: AtomicUsize,
     calls: AtomicU64,
     changed: Notify,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let (notified, called, calls) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+        Self { notified, places: Semaphore::new(0), called, calls, changed: Notify::new() }
+    }
 }
 
 impl Seen {
@@ -203,6 +219,7 @@ impl Store for Watched {
         let ids = self.inner.commit(commit).await?;
         if notified + called > 0 {
             self.seen.notified.fetch_add(notified, Ordering::SeqCst);
+            self.seen.places.add_permits(notified);
             self.seen.called.fetch_add(called, Ordering::SeqCst);
             self.seen.changed.notify_waiters();
         }

@@ -48,7 +48,8 @@
 //!   with the adapters `MemoryStore` and `EmbeddedBus`
 //! - feature `rabbitmq`: the adapter `RabbitMqBus`
 //! - feature `sqlite`: the adapter `SqliteStore`; feature `postgres`: the adapter `PostgresStore`
-//! - feature `testkit`: given/when/then, a harness under a manual clock, an explorer, conformance suites
+//! - feature `testkit`: given/when/then, a harness under a manual clock, an explorer, a simulation, conformance suites
+//! - feature `mutations`: takes a protection out, to see that the tests miss it; never on in a build that ships
 
 mod activity;
 mod alphabet;
@@ -68,6 +69,7 @@ mod history;
 mod join;
 mod machine;
 mod message;
+mod mutation;
 #[cfg(feature = "runtime")]
 mod probe;
 mod replay;
@@ -108,6 +110,8 @@ pub use history::{MAX_REDRIVES, Violation};
 pub use join::{Join, MessageSet};
 pub use machine::{Event, Machine, Step};
 pub use message::{Body, Envelope, Headers, Message, derive_id, header, produced_id};
+#[cfg(feature = "mutations")]
+pub use mutation::Mutation;
 #[cfg(feature = "runtime")]
 pub use probe::{Point, Probe};
 pub use replay::{Disagreement, Replay, ReplayError, ReplayStep, replay};

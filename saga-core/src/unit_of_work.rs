@@ -22,6 +22,7 @@ use crate::effect::{Effect, Effects, Outgoing};
 use crate::failure::{Failure, FailureKind};
 use crate::machine::{Event, Machine, Step};
 use crate::message::{Body, Envelope, header};
+use crate::mutation::{Mutation, is_out};
 use crate::retry::RetryPolicy;
 use crate::saga::{Ctx, Instance, Saga};
 use crate::wire::address_of;
@@ -57,7 +58,7 @@ pub(crate) fn step<S: Saga>(
     let token = envelope.timer_token().filter(|_| envelope.saga() == Some(S::NAME));
     let fired = match token {
         None => false,
-        Some(token) if live.instance.timers.get(envelope.name()) == Some(&token) => {
+        Some(token) if live.instance.timers.get(envelope.name()) == Some(&token) || is_out(Mutation::TimerToken) => {
             live.instance.timers.remove(envelope.name());
             true
         }
@@ -176,7 +177,7 @@ pub(crate) fn fail(failed: Failed<'_>, retry: &RetryPolicy, commit: &mut Commit)
         commit.journal.push(JournalRow { outcome, error: Some(failure.message().to_owned()), ..row });
     }
     if let Some(delay) = again {
-        let attempt = envelope.attempt() + 1;
+        let attempt = envelope.attempt().saturating_add(1);
         commit.timers.push(TimerRow {
             token: envelope.produced_id(&format!("{endpoint}/attempt"), attempt as usize),
             endpoint,

@@ -23,3 +23,4 @@ mod pairings;
 mod serve;
 mod submit;
 mod support;
+mod upgrade;

@@ -10,3 +10,4 @@ mod house;
 mod poison;
 mod publish;
 mod topology;
+mod upgrade;

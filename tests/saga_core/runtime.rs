@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use saga_core::{
-    Activity, Envelope, JournalOutcome, Point, Probe, RedriveError, RetryPolicy, Saga, SubmitError, Submitted,
+    Activity, Envelope, JournalOutcome, Message, Point, Probe, RedriveError, RetryPolicy, Saga, Store, SubmitError,
+    Submitted,
 };
 use uuid::Uuid;
 
@@ -70,6 +72,21 @@ fn given_a_timer_when_it_is_replaced_and_cancelled_then_it_fires_once_or_never()
     harness.advance(WARNING * 2);
     assert_eq!(harness.data::<Lamp>(LAMP).warnings, 1, "the last timer was cancelled");
     assert_eq!(harness.backlog().timers, 0);
+}
+
+#[test]
+fn given_a_timer_that_was_replaced_when_its_late_copy_comes_then_it_changes_nothing() {
+    let mut harness = house(&Electrician::default(), &Watcher::default()).start();
+    harness.submit::<Lamp>(&Pushed::of(LAMP)).unwrap();
+    harness.advance(WARNING / 2);
+    let timers = harness.block_on(harness.store().due_timers(DateTime::<Utc>::MAX_UTC, 10)).unwrap().rows;
+    let replaced = timers.into_iter().find(|row| row.envelope.name() == TooLong::NAME).unwrap();
+    harness.submit::<Lamp>(&Pushed::of(LAMP)).unwrap();
+    harness.send_envelope(Lamp::ENDPOINT, replaced.envelope.as_ref().clone());
+    harness.advance(SECOND);
+    assert_eq!(harness.data::<Lamp>(LAMP).warnings, 0, "it fired all the same");
+    let last = harness.journal::<Lamp>(LAMP).pop().unwrap();
+    assert_eq!((last.message_id, last.outcome), (replaced.envelope.message_id, JournalOutcome::Ignored));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod bank;
 mod errand;
+mod mutations;
 mod seeds;
 mod shop;
 mod teeth;

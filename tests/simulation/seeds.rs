@@ -49,7 +49,7 @@ fn given_seeds_that_have_found_something_when_simulated_then_it_is_mended() {
     let lines = FOUND.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
     let seeds: BTreeMap<u64, &str> =
         lines.map(|line| line.split_once(' ').unwrap()).map(|(seed, what)| (seed.parse().unwrap(), what)).collect();
-    assert!(!seeds.is_empty(), "none is written down");
+    assert!(seeds.len() >= 5, "{seeds:?}");
     for (seed, what) in seeds {
         let report = traced(seed);
         assert!(report.is_sound(), "it is back: {what}\n{report}");

@@ -1,5 +1,6 @@
 //! What every loop shares: the ports, and the one way to commit.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use crate::bus::{Bus, Delivery};
 use crate::clock::Clock;
 use crate::commit::{Commit, OutboxId, OutboxRow};
 use crate::failure::{Failure, FailureKind};
+use crate::mutation::{Mutation, is_out};
 use crate::probe::{Point, Probes};
 use crate::retry::RetryPolicy;
 use crate::runtime::requests::Replies;
@@ -96,6 +98,7 @@ impl Core {
         loop {
             match self.store.load(&query).await {
                 Err(StoreError::Unavailable(error)) => self.wait_for_store("load", &error, &mut pause).await,
+                Ok(loaded) if is_out(Mutation::InboxCheck) => return Ok(Loaded { handled: HashSet::new(), ..loaded }),
                 outcome => return outcome,
             }
         }

@@ -14,6 +14,7 @@ use crate::commit::{Commit, JournalOutcome};
 use crate::failure::{Failure, FailureKind};
 use crate::machine::{Event, Machine};
 use crate::message::Envelope;
+use crate::mutation::{Mutation, is_out};
 use crate::probe::Point;
 use crate::runtime::client::{SubmitError, Submitted};
 use crate::runtime::core::{BATCH, Core, Suspects};
@@ -101,6 +102,9 @@ impl<S: Saga> SagaEndpoint<S> {
                 submitted.push(submission);
             }
             core.probes.reached(Point::Received).await;
+            if is_out(Mutation::AckAfterCommit) {
+                core.bus.acknowledge(&delivered.iter().map(|it| it.receipt).collect::<Vec<_>>());
+            }
             for it in Suspects::among(&core, &mut delivered) {
                 let refusal = suspects.refusal(&core, &it);
                 let mut alone = [self.item(it.envelope, Origin::Bus(it.receipt), refusal)];

@@ -18,6 +18,7 @@ use crate::effect::Outgoing;
 use crate::failure::{Failure, FailureKind};
 use crate::handler::HandlerContext;
 use crate::message::Envelope;
+use crate::mutation::{Mutation, is_out};
 use crate::probe::Point;
 use crate::runtime::HandlerOptions;
 use crate::runtime::core::{BATCH, Core, Suspects};
@@ -131,6 +132,9 @@ impl HandlerEndpoint {
                 Some(_) = tasks.join_next() => continue,
             }
             self.core.probes.reached(Point::Received).await;
+            if is_out(Mutation::AckAfterCommit) {
+                self.core.bus.acknowledge(&batch.iter().map(|it| it.receipt).collect::<Vec<_>>());
+            }
             let mut new = self.only_new(std::mem::take(&mut batch), running).await;
             let all = u32::try_from(self.options.concurrency).unwrap_or(u32::MAX);
             // Who takes all places is alone.

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bus::{Confirm, SendError};
 use crate::commit::{Lane, OutboxId, OutboxRow};
+use crate::mutation::{Mutation, is_out};
 use crate::probe::Point;
 use crate::runtime::core::Core;
 use crate::runtime::patience::Pause;
@@ -138,6 +139,9 @@ impl Sending {
             }
         }
         if !batch.is_empty() {
+            if is_out(Mutation::ConfirmBeforeSettle) {
+                settle::take_out(&self.core, &batch.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await;
+            }
             self.core.bus.send(batch).await;
             self.core.probes.reached(Point::Sent).await;
         }

@@ -77,7 +77,7 @@ pub(crate) async fn run(
 }
 
 /// Takes rows out of the outbox, however long that takes: for as long as this process lives, no other looks for them.
-async fn take_out(core: &Core, ids: &[OutboxId]) {
+pub(crate) async fn take_out(core: &Core, ids: &[OutboxId]) {
     if ids.is_empty() {
         return;
     }

@@ -12,6 +12,7 @@ use crate::commit::{
     Commit, DeadLetterRow, FaultMark, InboxRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow,
 };
 use crate::message::Body;
+use crate::mutation::{Mutation, is_out};
 use crate::probe::{Point, Probe, Probes};
 use crate::saga::Row;
 use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Old, Page, Store, StoreError};
@@ -143,7 +144,8 @@ impl Tables {
         }
         let mut new = HashSet::new();
         for row in &commit.inbox {
-            let stored = self.inbox.contains_key(row) && !commit.forgotten.contains(row);
+            let stored =
+                self.inbox.contains_key(row) && !commit.forgotten.contains(row) && !is_out(Mutation::InboxCheck);
             if stored || !new.insert(row) {
                 return conflict(format!("message {} was handled by {} before", row.message_id, row.endpoint));
             }
@@ -152,12 +154,12 @@ impl Tables {
         for row in &commit.instances {
             let key = (row.saga.to_owned(), row.id);
             let stored = self.instances.get(&key).map_or(0, |it| it.version);
-            if versions.insert(key, row.version).unwrap_or(stored) != row.expected {
+            if versions.insert(key, row.version).unwrap_or(stored) != row.expected && !is_out(Mutation::VersionCheck) {
                 return conflict(format!("instance {} of {} is not at version {}", row.id, row.saga, row.expected));
             }
         }
         for token in &commit.fired {
-            if !self.timers.contains_key(token) {
+            if !self.timers.contains_key(token) && !is_out(Mutation::FiredOnce) {
                 return conflict(format!("timer {token} was cancelled, or has fired before"));
             }
         }

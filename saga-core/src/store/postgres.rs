@@ -7,6 +7,8 @@ mod domain;
 mod encode;
 mod error;
 mod migrate;
+#[cfg(feature = "mutations")]
+mod mutated;
 mod open;
 mod outbox;
 mod purge;

@@ -6,6 +6,8 @@ mod domain;
 mod encode;
 mod error;
 mod migrate;
+#[cfg(feature = "mutations")]
+mod mutated;
 mod open;
 mod purge;
 mod read;

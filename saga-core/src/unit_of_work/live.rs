@@ -37,10 +37,11 @@ impl<S: Saga> Live<S> {
         catch_unwind(AssertUnwindSafe(|| self.instance.clone())).map_err(|panic| Failure::panicked(&*panic))
     }
 
-    /// Reads a stored instance. What a newer version wrote is not misread: it is a permanent failure of the message.
+    /// Reads a stored instance. What a newer version wrote is not misread: it is a failure of the message, which is tried
+    /// again, because the newer version may run beside this one and take it then.
     pub(crate) fn restore(stored: &StoredInstance) -> Result<Self, Failure> {
         let unreadable = |what: &str, error: &dyn std::fmt::Display| {
-            Failure::permanent(format!("instance {} of saga {} has {what}: {error}", stored.id, S::NAME))
+            Failure::retry(format!("instance {} of saga {} has {what}: {error}", stored.id, S::NAME))
         };
         let state = S::State::from_name(&stored.state)
             .ok_or_else(|| unreadable("a state that this version does not know", &stored.state))?;

@@ -1,7 +1,11 @@
 //! Callers who stop waiting.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use saga_core::{OutboxId, Store};
 
 use super::fixture::{Database, commit, eventually, id, inbox, is_handled, outbox};
@@ -50,4 +54,44 @@ async fn given_callers_that_stop_waiting_at_any_moment_when_others_write_then_wh
         (open == 0).then_some(())
     })
     .await;
+}
+
+/// Waits until the work has ended, or has been waited for so often.
+async fn patient<T>(mut patience: u32, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if patience == 0 => Poll::Ready(None),
+        Poll::Pending => {
+            patience -= 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn given_callers_that_give_up_a_transaction_when_its_connection_is_lent_again_then_it_is_in_none() {
+    const ROUNDS: u32 = 80;
+    /// At some of these moments the server has been told to begin, and has not answered.
+    const MOMENTS: u32 = 5;
+    const READERS: usize = 5;
+    let database = Database::new();
+    let store = database.host().await;
+    let reader = store.reader();
+    let mut given_up = 0;
+    for round in 1..=ROUNDS {
+        for moment in 0..MOMENTS {
+            given_up += u32::from(patient(moment, reader.begin()).await.is_none());
+            // All there are, so that the one that was given back is among them.
+            let mut lent = try_join_all((0..READERS).map(|_| reader.acquire())).await.unwrap();
+            for connection in &mut lent {
+                let cursor = sqlx::query("DECLARE rows CURSOR FOR SELECT 1").execute(&mut **connection).await;
+                let error = cursor.expect_err(&format!("round {round}, moment {moment}: in a transaction"));
+                assert!(error.to_string().contains("transaction blocks"), "{error}");
+            }
+        }
+    }
+    assert!(given_up >= ROUNDS, "all were quicker");
+    store.close().await;
 }

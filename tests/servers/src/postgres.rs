@@ -179,6 +179,32 @@ impl Postgres {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
+    /// Everything that the database of `url` holds, as statements that make it again, by `pg_dump`.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn dump(&self, url: &str) -> String {
+        let server = ServerUrl::new(url);
+        let mut command = Command::new(programs::postgres("pg_dump"));
+        if let Some((_, password)) = server.login() {
+            command.env("PGPASSWORD", decode(password));
+        }
+        let output = command
+            .args(["--inserts", "--no-owner", "--no-privileges", "-d"])
+            .arg(server.without_password())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("pg_dump does not start: {error}"));
+        assert!(output.status.success(), "pg_dump: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&output.stdout);
+        // Comments, settings of the session, and what only psql understands, are not what is stored.
+        let said = |line: &&str| {
+            let beside = ["--", "\\", "SET ", "SELECT pg_catalog.set_config("];
+            !line.is_empty() && !beside.iter().any(|begins| line.starts_with(begins))
+        };
+        text.lines().filter(said).map(|line| format!("{line}\n")).collect()
+    }
+
     /// Stops as for a maintenance: connections are closed with a word, transactions rolled back, a checkpoint is made.
     pub fn stop_fast(&self) {
         self.stop_by(Signal::INT);

@@ -11,7 +11,8 @@ use super::encode::{DeadLetters, Inbox, Instances, Journal, Marks, Outbox, Timer
 use super::error::{of_insert, of_statement, of_writer};
 use super::text::time;
 use super::watch;
-use crate::commit::{Commit, OutboxId};
+use crate::commit::{Commit, InboxRow, OutboxId};
+use crate::mutation::{Mutation, is_out};
 use crate::probe::{Point, Probes};
 use crate::store::StoreError;
 
@@ -68,12 +69,7 @@ pub(super) async fn settle(connection: &mut PgConnection, settled: &[OutboxId]) 
 
 async fn redrive(connection: &mut PgConnection, commit: &Commit) -> Result<(), StoreError> {
     if !commit.forgotten.is_empty() {
-        let rows = Inbox::of(&commit.forgotten);
-        let delete = sqlx::query(
-            "DELETE FROM saga_inbox AS it USING unnest($1::uuid[], $2::text[]) AS old (message_id, endpoint)
-             WHERE it.message_id = old.message_id AND it.endpoint = old.endpoint",
-        );
-        execute(connection, "the inbox can not forget", delete.bind(rows.messages).bind(rows.endpoints)).await?;
+        forget(connection, &commit.forgotten).await?;
     }
     if commit.redriven.is_empty() {
         return Ok(());
@@ -91,7 +87,20 @@ async fn redrive(connection: &mut PgConnection, commit: &Commit) -> Result<(), S
     }))
 }
 
+async fn forget(connection: &mut PgConnection, forgotten: &[InboxRow]) -> Result<(), StoreError> {
+    let rows = Inbox::of(forgotten);
+    let delete = sqlx::query(
+        "DELETE FROM saga_inbox AS it USING unnest($1::uuid[], $2::text[]) AS old (message_id, endpoint)
+         WHERE it.message_id = old.message_id AND it.endpoint = old.endpoint",
+    );
+    let delete = delete.bind(rows.messages).bind(rows.endpoints);
+    execute(connection, "the inbox can not forget", delete).await.map(drop)
+}
+
 async fn handle(connection: &mut PgConnection, commit: &Commit) -> Result<(), StoreError> {
+    if is_out(Mutation::InboxCheck) {
+        forget(connection, &commit.inbox).await?;
+    }
     let rows = Inbox::of(&commit.inbox);
     // Almost never is one of them there: who loads before it commits knows of all but those of this very moment. So the
     // error is cheaper than the care that ON CONFLICT takes with each row.
@@ -121,6 +130,8 @@ async fn move_instances(connection: &mut PgConnection, commit: &Commit) -> Resul
     if expected == 0 {
         return Ok(());
     }
+    #[cfg(feature = "mutations")]
+    super::mutated::expect_any_version(connection, commit).await?;
     let update = sqlx::query(
         "UPDATE saga_instances AS old
          SET version = new.version, state = new.state, data = new.data, timers = new.timers, updated_at = $8
@@ -206,7 +217,7 @@ async fn fire(connection: &mut PgConnection, commit: &Commit) -> Result<(), Stor
         return Ok(());
     }
     let (found, expected) = (delete_timers(connection, &commit.fired).await?, commit.fired.len() as u64);
-    if found == expected {
+    if found == expected || is_out(Mutation::FiredOnce) {
         return Ok(());
     }
     Err(StoreError::Conflict(format!("{} of {expected} timers were cancelled, or have fired before", expected - found)))

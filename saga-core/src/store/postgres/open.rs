@@ -10,6 +10,7 @@ use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres}
 
 use super::connections::{ACQUIRE_TIMEOUT, Connections, Lent};
 use super::error::of_statement;
+use crate::mutation::{Mutation, is_out};
 use crate::store::StoreError;
 
 /// Connections for the flow: a load, a commit, a relay's sweep and a settlement for each of a few endpoints at once. More
@@ -78,7 +79,12 @@ impl Database {
             .max_connections(READERS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .before_acquire(|connection, _| Box::pin(async move { connection.execute(RESET).await.map(|_| true) }))
+            .before_acquire(|connection, _| {
+                Box::pin(async move {
+                    let reset = if is_out(Mutation::Rollback) { "" } else { RESET };
+                    connection.execute(reset).await.map(|_| true)
+                })
+            })
             .after_connect(|connection, _| Box::pin(prepare(connection, READER)))
             // It may come back in the middle of a query whose answer never comes, which must not be waited for.
             .after_release(|connection, _| {

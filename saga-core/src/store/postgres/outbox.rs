@@ -95,6 +95,8 @@ pub(super) async fn sweep(
     limit: usize,
 ) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
     core.host.register(&core.database).await?;
+    #[cfg(feature = "mutations")]
+    super::mutated::end_leases(core).await?;
     let mut page = Page { rows: Vec::new(), unreadable: Vec::new() };
     let mut after = after;
     while page.rows.len() < limit {
@@ -123,6 +125,8 @@ pub(super) async fn sweep(
 /// adrift: nobody else would look for them while this host lives. The next call gives them, too.
 pub(super) async fn take_over(core: &Arc<Core>, limit: usize) -> Result<Page<(OutboxId, OutboxRow)>, StoreError> {
     core.host.register(&core.database).await?;
+    #[cfg(feature = "mutations")]
+    super::mutated::end_leases(core).await?;
     // One call at a time: what one leaves adrift is the next one's.
     let adrift = core.adrift.clone().lock_owned().await;
     let (page, ids, mut adrift) = unhurried(core, take_all(core.clone(), limit, adrift)).await?;

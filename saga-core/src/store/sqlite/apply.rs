@@ -11,7 +11,8 @@ use super::encode::{Encoded, SqliteCells};
 use super::error::{of_statement, of_writer};
 use super::text;
 use super::values::SqliteRows;
-use crate::commit::{Commit, FaultMark, Mark, OutboxId};
+use crate::commit::{Commit, FaultMark, InboxRow, Mark, OutboxId};
+use crate::mutation::{Mutation, is_out};
 use crate::probe::{Point, Probes};
 use crate::store::StoreError;
 
@@ -139,15 +140,7 @@ fn with_ids(outbox: SqliteCells, first: OutboxId) -> SqliteCells {
 }
 
 async fn redrive(connection: &mut SqliteConnection, group: &Group<'_>) -> Result<(), StoreError> {
-    delete(
-        connection,
-        "DELETE FROM saga_inbox WHERE (message_id, endpoint) IN
-           (SELECT value ->> 0, value ->> 1 FROM json_each(?))",
-        group.part(|it| &it.forgotten).into_iter().map(|row| {
-            serde_json::Value::from_iter([text::id(row.message_id).to_string(), row.endpoint.to_string()]).to_string()
-        }),
-    )
-    .await?;
+    forget(connection, group.part(|it| &it.forgotten)).await?;
     for commit in group.commits.iter().filter(|commit| !commit.redriven.is_empty()) {
         let redriven = sqlx::query(
             "UPDATE saga_dead_letters SET redriven_at = ?
@@ -169,10 +162,22 @@ async fn redrive(connection: &mut SqliteConnection, group: &Group<'_>) -> Result
     Ok(())
 }
 
+async fn forget(connection: &mut SqliteConnection, rows: Vec<&InboxRow>) -> Result<(), StoreError> {
+    let keys = rows.into_iter().map(|row| {
+        serde_json::Value::from_iter([text::id(row.message_id).to_string(), row.endpoint.to_string()]).to_string()
+    });
+    let sql = "DELETE FROM saga_inbox WHERE (message_id, endpoint) IN
+       (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
+    delete(connection, sql, keys).await.map(drop)
+}
+
 async fn handle(connection: &mut SqliteConnection, group: &mut Group<'_>, probes: &Probes) -> Result<(), StoreError> {
     let rows = std::mem::take(&mut group.rows.inbox);
     if rows.is_empty() {
         return Ok(());
+    }
+    if is_out(Mutation::InboxCheck) {
+        forget(connection, group.part(|it| &it.inbox)).await?;
     }
     INBOX
         .execute(connection, rows)
@@ -196,6 +201,8 @@ async fn move_instances(
         of_statement("an instance that was to be new is there already", &error, StoreError::Conflict)
     })?;
     let expected = (old.len() / INSTANCES.columns()) as u64;
+    #[cfg(feature = "mutations")]
+    super::mutated::expect_any_version(connection, &group.part(|it| &it.instances)).await?;
     let moved = INSTANCES
         .execute(connection, old)
         .await
@@ -218,7 +225,7 @@ async fn fire(connection: &mut SqliteConnection, group: &Group<'_>) -> Result<()
     let expected = fired.len() as u64;
     let tokens = fired.into_iter().map(|token| format!("\"{}\"", text::id(*token)));
     let found = delete(connection, DELETE_TIMERS, tokens).await?;
-    if found == expected {
+    if found == expected || is_out(Mutation::FiredOnce) {
         return Ok(());
     }
     Err(StoreError::Conflict(format!("{} of {expected} timers were cancelled, or have fired before", expected - found)))
