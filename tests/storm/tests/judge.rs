@@ -1,7 +1,7 @@
 //! The judge finds what is wrong: each test doctors evidence that is sound.
 
 use chrono::{DateTime, Utc};
-use saga_core::{Body, JournalEffect, JournalOutcome, JournalRow, StoredInstance};
+use saga_core::{Body, JournalEffect, JournalOutcome, JournalRow, StoredInstance, derive_id};
 use serde_json::json;
 use test_storm::{Evidence, Fault, Heard, Rule, Seen, Tally, judge};
 use uuid::Uuid;
@@ -31,13 +31,18 @@ fn id(order: Uuid, n: usize) -> Uuid {
     Uuid::from_u128((order.as_u128() << 64) + n as u128)
 }
 
+/// What the `n`th step of an order produces.
+fn produced(order: Uuid, n: usize, index: usize) -> Uuid {
+    derive_id(id(order, n), &format!("order-saga/{index}"))
+}
+
 fn seen(order: Uuid, path: &Path) -> Seen {
     let mut from = "New";
     let row = |(n, (message, to, effects)): (usize, &Line)| {
         let effect = |(kind, name): &(&'static str, &str)| JournalEffect {
             kind: (*kind).into(),
             name: Some(format!("Orders:{name}").into()),
-            message_id: Some(id(order, 100 + n)),
+            message_id: Some(produced(order, n, 0)),
             endpoint: None,
             due: None,
         };
@@ -77,7 +82,7 @@ fn seen(order: Uuid, path: &Path) -> Seen {
 }
 
 fn heard(order: Uuid, n: usize, name: &str) -> Heard {
-    Heard { message_id: id(order, 100 + n), name: format!("Orders:{name}"), order }
+    Heard { message_id: produced(order, n, 0), name: format!("Orders:{name}"), order }
 }
 
 /// Two orders, of each end one, as they should be; a copy of a message at the broker harms nobody.
@@ -171,8 +176,8 @@ fn given_a_missing_or_an_illegal_step_when_judged_then_it_is_found() {
 fn given_a_payment_that_is_asked_for_twice_or_not_answered_when_judged_then_it_is_found() {
     let twice = |it: &mut Evidence| {
         let journal = journal(it, COMPLETED);
-        let effect = journal[1].effects[0].clone();
-        journal[1].effects.push(effect);
+        let again = JournalEffect { message_id: Some(produced(COMPLETED, 1, 1)), ..journal[1].effects[0].clone() };
+        journal[1].effects.push(again);
     };
     assert_eq!(broken(twice), [Rule::PaidOnce]);
     let unanswered = |it: &mut Evidence| {
