@@ -49,6 +49,34 @@ async fn given_hosts_that_start_at_once_when_all_have_migrated_then_each_migrati
     assert!(matches!(&changed, Err(StoreError::Corrupt(text)) if text.contains("was changed")), "{changed:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn given_a_backend_that_is_killed_when_migrations_are_read_or_applied_then_the_database_is_only_away() {
+    let database = Database::new();
+    let host = database.host().await;
+    let mut beside = database.connect().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").execute(&mut beside).await.unwrap();
+    let reading = tokio::spawn({
+        let host = host.clone();
+        async move { host.pending_migrations(&migrator()).await }
+    });
+    let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    eventually("somebody to wait for the table", async || {
+        let killed: i64 = sqlx::query_scalar(kill).fetch_one(&mut beside).await.unwrap();
+        (killed > 0).then_some(())
+    })
+    .await;
+    let read = reading.await.unwrap();
+    assert!(matches!(&read, Err(StoreError::Unavailable(text)) if text.contains("can not be read")), "{read:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut beside).await.unwrap();
+    assert!(host.pending_migrations(&migrator()).await.unwrap().is_empty());
+
+    let second = migrator().iter().nth(1).unwrap().sql.as_str().to_owned().leak();
+    let ended = with(&[(2, second), (3, "SELECT pg_terminate_backend(pg_backend_pid())")]);
+    let ended = host.migrate(&ended).await;
+    assert!(matches!(&ended, Err(StoreError::Unavailable(_))), "{ended:?}");
+}
+
 #[tokio::test]
 async fn given_a_migration_that_fails_when_it_is_mended_then_another_host_applies_it() {
     let database = Database::new();

@@ -37,6 +37,8 @@ mod state {
     pub(super) const SYNTAX_OR_ACCESS: &str = "42";
     /// More than a row, a statement or a table can hold.
     pub(super) const LIMIT: &str = "54";
+    /// The connection is lost, the server is short of something, or somebody has ended what it did.
+    pub(super) const AWAY: [&str; 3] = ["08", "53", "57"];
 }
 
 /// The error of one of the store's own statements.
@@ -81,6 +83,12 @@ pub(super) fn of_writer(error: &sqlx::Error) -> StoreError {
         StoreError::Unavailable(text) if is_wrong_sql(error) => StoreError::Rejected(text),
         error => error,
     }
+}
+
+/// Whether the server could not go on, whatever the statement was.
+pub(super) fn is_away(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|it| it.code());
+    code.is_some_and(|code| state::AWAY.iter().any(|class| code.starts_with(class)))
 }
 
 fn is_wrong_sql(error: &sqlx::Error) -> bool {

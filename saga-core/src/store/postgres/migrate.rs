@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{Connection, PgConnection, SqlSafeStr};
 
-use super::error::of_statement;
+use super::error::{is_away, of_statement};
 use super::open::{Database, is_sound, millis};
 use crate::store::StoreError;
 
@@ -44,7 +44,7 @@ async fn run_with(migrator: &Migrator, connection: &mut PgConnection) -> Result<
     set(connection, "statement_timeout", Duration::ZERO).await?;
     set(connection, "client_connection_check_interval", ORPHAN_CHECK).await?;
     set(connection, "lock_timeout", PATIENCE).await?;
-    connection.lock().await.map_err(failed)?;
+    connection.lock().await.map_err(|error| asked("other migrators can not be waited for", error))?;
     set(connection, "lock_timeout", LOCK_TIMEOUT).await?;
     // It takes the same lock once more, and looks again at what is missing.
     migrator.run_direct(None, connection, false).await.map_err(failed)
@@ -67,10 +67,11 @@ async fn applied(migrator: &Migrator, connection: &mut PgConnection) -> Result<V
     if !there {
         return Ok(Vec::new());
     }
-    if let Some(version) = connection.dirty_version(table).await.map_err(failed)? {
+    let unread = |error| asked("the applied migrations can not be read", error);
+    if let Some(version) = connection.dirty_version(table).await.map_err(unread)? {
         return Err(failed(MigrateError::Dirty(version)));
     }
-    connection.list_applied_migrations(table).await.map_err(failed)
+    connection.list_applied_migrations(table).await.map_err(unread)
 }
 
 /// The versions that are still to be applied.
@@ -106,12 +107,23 @@ async fn set(connection: &mut PgConnection, parameter: &str, value: Duration) ->
     set.map(drop).map_err(|error| of_statement("the migration can not be prepared", &error))
 }
 
+/// The error of a statement beside the migrations, which may do better when it is repeated.
+fn asked(what: &str, error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) => of_statement(what, &error),
+        error => failed(error),
+    }
+}
+
 fn failed(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             match of_statement("a migration failed and was rolled back", &error) {
-                // The statement is the migration's own: it will not do better when it is repeated.
-                StoreError::Unavailable(text) if error.as_database_error().is_some() => StoreError::Rejected(text),
+                // The statement is the migration's own: it will not do better when it is repeated, unless it was the server
+                // that ended it.
+                StoreError::Unavailable(text) if error.as_database_error().is_some() && !is_away(&error) => {
+                    StoreError::Rejected(text)
+                }
                 error => error,
             }
         }
