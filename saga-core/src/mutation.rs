@@ -21,6 +21,8 @@ pub enum Mutation {
     LeaseFencing,
     /// What a cancelled call has left open on a pooled connection is rolled back before the connection is used again.
     Rollback,
+    /// A connection of the flow whose work has not ended well is closed, and not used again.
+    SoundConnections,
     /// A timer is handled only if its token is the one that its instance knows.
     TimerToken,
     /// A timer that is not there any more does not fire.
@@ -30,13 +32,14 @@ pub enum Mutation {
 #[cfg(feature = "mutations")]
 impl Mutation {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::InboxCheck,
         Self::VersionCheck,
         Self::ConfirmBeforeSettle,
         Self::AckAfterCommit,
         Self::LeaseFencing,
         Self::Rollback,
+        Self::SoundConnections,
         Self::TimerToken,
         Self::FiredOnce,
     ];
@@ -53,6 +56,7 @@ impl Mutation {
             Self::AckAfterCommit => "ack-after-commit",
             Self::LeaseFencing => "lease-fencing",
             Self::Rollback => "rollback",
+            Self::SoundConnections => "sound-connections",
             Self::TimerToken => "timer-token",
             Self::FiredOnce => "fired-once",
         }

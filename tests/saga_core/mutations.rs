@@ -39,6 +39,8 @@ missed! {
         "postgres::hosts::given_hosts_that_live_when_they_look_into_the_outbox_then_each_finds_its_own";
     given_no_rollback_of_cancelled_calls_when_tested_then_it_is_missed = Rollback, by
         "postgres::cancelled::given_callers_that_give_up_a_transaction_when_its_connection_is_lent_again_then_it_is_in_none";
+    given_connections_used_again_whatever_they_went_through_when_tested_then_it_is_missed = SoundConnections, by
+        "postgres::faults::given_a_server_that_is_away_when_the_store_is_asked_then_it_says_so_in_time_and_works_when_it_is_back";
     given_timers_whose_token_nobody_asks_for_when_tested_then_it_is_missed = TimerToken, by
         "runtime::given_a_timer_that_was_replaced_when_its_late_copy_comes_then_it_changes_nothing";
     given_timers_that_fire_twice_when_tested_then_it_is_missed = FiredOnce, by

@@ -12,6 +12,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use crate::mutation::{Mutation, is_out};
 use crate::store::StoreError;
 
 /// How long anybody waits for a connection, and for the server to take a new one: within a request's patience.
@@ -86,7 +87,7 @@ impl Lent<'_> {
     /// has ended one has most often ended all, and nobody is to find that out one after another.
     pub(super) fn give_back(self, is_sound: bool) {
         let mut idle = self.from.idle();
-        if is_sound {
+        if is_sound || is_out(Mutation::SoundConnections) {
             idle.push((self.connection, Instant::now()));
         } else {
             idle.clear();
