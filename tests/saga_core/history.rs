@@ -50,6 +50,19 @@ fn given_a_step_that_is_missing_or_doubled_when_checked_then_the_gap_is_named() 
 }
 
 #[test]
+fn given_versions_that_no_step_can_have_when_checked_then_they_are_named() {
+    let (instance, journal) = sound();
+    let mut zero = journal.clone();
+    zero[0].version = Some(0);
+    let wrong = check(&instance, &zero);
+    assert!(wrong.contains(&Violation::Versions { expected: 1, found: 0 }), "{wrong:?}");
+    let mut largest = journal;
+    largest.iter_mut().for_each(|row| row.version = Some(u64::MAX));
+    let wrong = check(&instance, &largest);
+    assert!(wrong.contains(&Violation::Versions { expected: u64::MAX, found: u64::MAX }), "{wrong:?}");
+}
+
+#[test]
 fn given_a_message_that_is_handled_twice_when_checked_then_it_is_named() {
     let (instance, mut journal) = sound();
     let again = JournalRow { version: None, outcome: JournalOutcome::Ignored, ..journal[0].clone() };

@@ -81,12 +81,11 @@ impl Envelope {
             reason: String,
         }
         let said = self.is_undecodable().then(|| self.message.read::<Reason>())?;
-        Some(
-            said.map_or_else(
-                |error| format!("it is no {UNDECODABLE} as this version writes it: {error}"),
-                |it| it.reason,
-            ),
-        )
+        Some(match said {
+            Ok(it) if it.reason.is_empty() => "nobody can decode it, and nobody has said why".to_owned(),
+            Ok(it) => it.reason,
+            Err(error) => format!("it is no {UNDECODABLE} as this version writes it: {error}"),
+        })
     }
 
     /// The delivery that nobody could decode, as it came; of any other message, `None`. A redrive publishes it so, with
