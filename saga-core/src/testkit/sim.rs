@@ -27,13 +27,13 @@
 //! #     fn table(state: ParcelState, event: ParcelEvent) -> Rule<Self> {
 //! #         use {ParcelEvent::*, ParcelState::*};
 //! #         match (state, event) {
-//! #             (New, Sent(on)) => on.to(Travelling, |_, it, _| Effects::none().publish(super_arrived(it.parcel))),
+//! #             (New, Sent(on)) => on.to(Travelling, |_, it, _| Effects::none().publish(arrived(it.parcel))),
 //! #             (Travelling, Arrived(on)) => on.to(There, |_, _, _| Effects::none()),
 //! #             (New | There, Arrived(_)) | (Travelling | There, Sent(_)) => ignore(),
 //! #         }
 //! #     }
 //! # }
-//! # fn super_arrived(parcel: Uuid) -> self::Arrived { self::Arrived { parcel } }
+//! # fn arrived(parcel: Uuid) -> Arrived { Arrived { parcel } }
 //! const PARCEL: Uuid = Uuid::from_u128(7);
 //!
 //! struct Parcels;

@@ -105,7 +105,7 @@ fn used(envelope: &Envelope) {
     assert_eq!(caused.conversation_id, Some(envelope.conversation()));
     if let Some(endpoint) = envelope.response_endpoint() {
         // A name that no exchange can have is an error, and never more than a name can hold.
-        assert!(Destination::of(&endpoint).exchange().map_or(true, |name| name.len() <= MAX_NAME));
+        assert!(Destination::of(&endpoint).exchange().ok().is_none_or(|name| name.len() <= MAX_NAME));
     }
     if let Ok(out) = wire::write(envelope, &HostInfo::default(), &BASE) {
         assert!(envelope.as_raw().is_some() || out.body.len() <= MAX_BODY);
