@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use amqprs::callbacks::{DefaultChannelCallback, DefaultConnectionCallback};
 use amqprs::channel::{
-    BasicGetArguments, BasicPublishArguments, Channel, ExchangeBindArguments, ExchangeDeclareArguments, ExchangeType,
-    QueueBindArguments, QueueDeclareArguments,
+    BasicConsumeArguments, BasicGetArguments, BasicPublishArguments, Channel, ExchangeBindArguments,
+    ExchangeDeclareArguments, ExchangeType, QueueBindArguments, QueueDeclareArguments,
 };
 use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::{BasicProperties, FieldTable, FieldValue};
@@ -191,6 +191,32 @@ impl Peer {
         let declared = self.channel.queue_declare(arguments.passive(true).finish()).await;
         let declared = declared.with_context(|| format!("asking for queue {queue}"))?;
         Ok(declared.map_or(0, |(_, messages, _)| messages))
+    }
+
+    /// Takes everything out of a queue that waits in it now. Thousands are asked for at once: asked for one by one, an
+    /// answer now and then comes before amqprs expects it, and the channel is gone.
+    ///
+    /// # Errors
+    /// When the queue is not there, or what waited does not come.
+    pub async fn drain(&self, queue: &str) -> anyhow::Result<Vec<Received>> {
+        let waiting = self.waiting(queue).await?;
+        let arguments = BasicConsumeArguments::new(queue, "drain").manual_ack(false).finish();
+        let consuming = self.channel.basic_consume_rx(arguments).await;
+        let (_, mut messages) = consuming.with_context(|| format!("consuming queue {queue}"))?;
+        let mut drained = Vec::new();
+        while drained.len() < waiting as usize {
+            let message = tokio::time::timeout(PATIENCE, messages.recv()).await;
+            let message = message.with_context(|| format!("{} of {waiting} came from {queue}", drained.len()))?;
+            let message = message.with_context(|| format!("queue {queue} was cut off"))?;
+            let deliver = message.deliver.context("a delivery without its address")?;
+            drained.push(Received {
+                exchange: deliver.exchange().clone(),
+                routing_key: deliver.routing_key().clone(),
+                properties: message.basic_properties.unwrap_or_default(),
+                body: message.content.unwrap_or_default(),
+            });
+        }
+        Ok(drained)
     }
 
     /// Takes the next message out of a queue, if one is there.

@@ -83,11 +83,9 @@ impl Look {
     /// Everything that has come to the witness's queue.
     async fn heard(&self) -> anyhow::Result<Vec<Heard>> {
         let peer = Peer::at(&self.bus).await?;
-        let mut heard = Vec::new();
-        while let Some(received) = peer.look(QUEUE).await? {
-            heard.push(event(&received).with_context(|| String::from_utf8_lossy(&received.body).into_owned())?);
-        }
-        Ok(heard)
+        let heard = peer.drain(QUEUE).await?;
+        let heard = heard.iter().map(|it| event(it).with_context(|| String::from_utf8_lossy(&it.body).into_owned()));
+        heard.collect()
     }
 
     async fn seen(&self, orders: Vec<(Uuid, String)>) -> anyhow::Result<BTreeMap<Uuid, Seen>> {
