@@ -169,16 +169,21 @@ async fn phases<S: Scenario>(sim: &Sim, scenario: &Arc<S>) {
         if let Err(error) = outside.await {
             world.violated(format!("what goes on outside did not end: {error}"));
         }
-        while left(sim, scenario).await.is_err() {
-            tokio::time::sleep(LOOK).await;
+        // A host that was cut off may still leave, late, a retry of what another has handled since; by a clock that was
+        // ahead it is due within the hour. So the rest may be broken, and must come again.
+        loop {
+            while left(sim, scenario).await.is_err() {
+                tokio::time::sleep(LOOK).await;
+            }
+            tokio::time::sleep(REST).await;
+            if left(sim, scenario).await.is_ok() {
+                return;
+            }
         }
-        tokio::time::sleep(REST).await;
     };
     if tokio::time::timeout(world.options.liveness, over).await.is_err() {
         let left = left(sim, scenario).await.err().unwrap_or_else(|| "what goes on outside".to_owned());
         world.violated(format!("not over after {:?}: {left}", world.options.liveness));
-    } else if let Err(left) = left(sim, scenario).await {
-        world.violated(format!("it was over, and is not any more: {left}"));
     }
     for envelope in cluster.database.ledger().never_sent() {
         world.violated(format!("{} {} was committed and never sent", envelope.name(), envelope.message_id));
