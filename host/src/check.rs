@@ -4,7 +4,7 @@ mod judge;
 mod look;
 mod report;
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use order_saga::{Order, OrderAudit};
@@ -13,13 +13,17 @@ use uuid::Uuid;
 
 use self::judge::{Finding, Judge, Kind, Messages};
 use self::look::Look;
-use crate::config::{BusUrl, Config};
+use crate::config::{BusUrl, Config, StoreUrl};
 
 pub use self::report::Report;
 
 /// How many orders are looked at together: few enough that the database soon tidies up again and their histories are
 /// held in memory, many enough that most of the time is not spent on the way.
 const PAGE: usize = 256;
+
+/// The longest that one page may take, whose ten statements the server ends after half a minute each: a connection that
+/// is dead on the other side does not say so.
+const PAGE_LIMIT: Duration = Duration::from_secs(300);
 
 /// How to look.
 #[derive(Debug, Clone, Copy)]
@@ -37,13 +41,38 @@ pub struct Options {
 /// When the store can not be looked at.
 pub async fn check(config: &Config, options: Options, now: DateTime<Utc>) -> anyhow::Result<Report> {
     let source = look::open(&config.store).await?;
-    let is_settled = options.at_rest || config.bus == BusUrl::Embedded;
+    let (is_settled, assumed) = assumed(config, options.at_rest);
     let judge = Judge { machine: Machine::new(), retention: config.retention, now, is_settled };
-    let mut check = Check { source, judge, options, report: Report::of(&config.store) };
+    let mut check = Check { source, judge, options, report: Report::of(&config.store, assumed) };
     check.orders().await?;
     check.outbox().await?;
-    check.dead_letters().await?;
+    in_time(check.dead_letters()).await?;
     Ok(check.report)
+}
+
+/// Whether what is neither waiting nor handled is lost, and why. The bus of other hosts on the same database is not known
+/// here, and the setting may have been left out: it alone settles nothing.
+fn assumed(config: &Config, at_rest: bool) -> (bool, &'static str) {
+    match (&config.store, &config.bus) {
+        _ if at_rest => (true, "--at-rest: no broker holds a message; what is neither waiting nor handled is lost"),
+        (StoreUrl::Sqlite(_), BusUrl::Embedded) => {
+            (true, "SQLite with bus.url embedded: — what is neither waiting nor handled is lost")
+        }
+        (_, BusUrl::Embedded) => (
+            false,
+            "bus.url embedded:, but other hosts on this store may use a broker: messages may be there; --at-rest says that \
+             none is",
+        ),
+        (_, BusUrl::RabbitMq(_)) => (false, "bus.url is a broker: messages may be there; --at-rest says that none is"),
+    }
+}
+
+/// Waits for a page, or for as long as one may take.
+async fn in_time<T>(page: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    match tokio::time::timeout(PAGE_LIMIT, page).await {
+        Ok(page) => page,
+        Err(_) => anyhow::bail!("the database has not answered for {PAGE_LIMIT:?}: is it still there?"),
+    }
 }
 
 struct Check {
@@ -55,21 +84,29 @@ struct Check {
 
 impl Check {
     async fn orders(&mut self) -> anyhow::Result<()> {
-        self.source.refresh().await?;
-        let last = self.source.extent(Order::NAME).await?.last_id.max(self.source.last_order_id().await?);
+        let last = in_time(async {
+            self.source.refresh().await?;
+            Ok(self.source.extent(Order::NAME).await?.last_id.max(self.source.last_order_id().await?))
+        });
+        let last = last.await?;
         let mut next = last.map(|_| Uuid::nil());
         while let Some(from) = next.filter(|from| Some(*from) <= last) {
-            self.source.refresh().await?;
-            let ids = look::ids(&mut *self.source, from, PAGE).await?;
-            let Some(end) = ids.last() else { return Ok(()) };
-            next = end.as_u128().checked_add(1).map(Uuid::from_u128);
-            self.page(&ids).await?;
+            next = in_time(self.orders_from(from)).await?;
         }
         Ok(())
     }
 
+    /// Where the next page begins, if there is one.
+    async fn orders_from(&mut self, from: Uuid) -> anyhow::Result<Option<Uuid>> {
+        self.source.refresh().await?;
+        let ids = look::ids(&mut *self.source, from, PAGE).await?;
+        let Some(end) = ids.last() else { return Ok(None) };
+        self.page(&ids).await?;
+        Ok(end.as_u128().checked_add(1).map(Uuid::from_u128))
+    }
+
     async fn page(&mut self, ids: &[Uuid]) -> anyhow::Result<()> {
-        let look = look::look(&mut *self.source, ids).await?;
+        let look = look::look(&mut *self.source, ids, self.judge.is_settled).await?;
         self.report.orders +=
             look.orders.values().filter(|it| it.status.is_some() || it.instance.is_some()).count() as u64;
         self.report.journal += look.orders.values().map(|it| it.journal.len() as u64).sum::<u64>();
@@ -85,7 +122,7 @@ impl Check {
         suspects.dedup();
         let again = if suspected.iter().any(|it| it.order.is_none()) { ids } else { &suspects };
         self.source.refresh().await?;
-        let look = look::look(&mut *self.source, again).await?;
+        let look = look::look(&mut *self.source, again, self.judge.is_settled).await?;
         let still = self.judge_all(&look, &mut Messages::default());
         self.tell(suspected, &still);
         Ok(())
@@ -100,24 +137,29 @@ impl Check {
     }
 
     async fn outbox(&mut self) -> anyhow::Result<()> {
-        self.source.refresh().await?;
-        let last = self.source.extent(Order::NAME).await?.last_outbox;
-        let mut after = 0;
-        while after < last {
+        let last = in_time(async {
             self.source.refresh().await?;
-            let (read, end, found) = self.outbox_page(after).await?;
-            self.report.outbox += read as u64;
-            if !found.is_empty() {
-                self.source.refresh().await?;
-                let (_, _, still) = self.outbox_page(after).await?;
-                self.tell(found, &still);
-            }
-            match end {
-                Some(end) if read == PAGE => after = end,
-                _ => break,
-            }
+            Ok(self.source.extent(Order::NAME).await?.last_outbox)
+        });
+        let last = last.await?;
+        let mut next = Some(0);
+        while let Some(after) = next.filter(|after| *after < last) {
+            next = in_time(self.outbox_after(after)).await?;
         }
         Ok(())
+    }
+
+    /// The last row of this page, if there may be more.
+    async fn outbox_after(&mut self, after: i64) -> anyhow::Result<Option<i64>> {
+        self.source.refresh().await?;
+        let (read, end, found) = self.outbox_page(after).await?;
+        self.report.outbox += read as u64;
+        if !found.is_empty() {
+            self.source.refresh().await?;
+            let (_, _, still) = self.outbox_page(after).await?;
+            self.tell(found, &still);
+        }
+        Ok(end.filter(|_| read == PAGE))
     }
 
     /// How many rows there were, the id of the last, and what is wrong with them.
@@ -127,11 +169,11 @@ impl Check {
         orders.sort_unstable();
         orders.dedup();
         // A line of history that can not be read was told of before.
-        let (histories, broken) = look::journals(&mut *self.source, &orders).await?;
-        let histories = if broken.is_empty() { histories } else { HashMap::new() };
-        let judged = page.rows.iter().filter(|_| broken.is_empty());
+        let histories = look::journals(&mut *self.source, &orders).await?;
+        let is_told = |order| histories.broken.contains(&order);
+        let judged = page.rows.iter().filter(|(_, row)| !row.envelope.correlation_id.is_some_and(is_told));
         let mut found = unreadable(&page.unreadable);
-        found.extend(judged.filter_map(|(_, row)| self.judge.waiting(row, &histories)));
+        found.extend(judged.filter_map(|(_, row)| self.judge.waiting(row, &histories.whole)));
         let keys = page.unreadable.iter().filter_map(|it| it.key.rsplit(' ').next()?.parse().ok());
         let end = page.rows.iter().map(|(id, _)| *id).chain(keys).max();
         Ok((page.rows.len() + page.unreadable.len(), end, found))
@@ -159,4 +201,31 @@ fn unreadable(rows: &[Unreadable]) -> Vec<Finding> {
     let finding =
         |it: &Unreadable| Finding { kind: Kind::Unreadable, order: None, what: format!("{}: {}", it.key, it.reason) };
     rows.iter().map(finding).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn given_a_database_that_is_silent_when_a_page_is_read_then_it_is_an_error_in_the_end() {
+        let error = in_time(pending::<anyhow::Result<()>>()).await.unwrap_err();
+        assert!(error.to_string().contains("has not answered"), "{error}");
+        assert_eq!(in_time(async { Ok(7) }).await.unwrap(), 7);
+    }
+
+    #[test]
+    fn given_a_bus_that_others_may_not_use_when_assumed_then_only_sqlite_or_the_option_settles_it() {
+        let settled = |store: &str, bus: &str, at_rest| {
+            let config = Config { store: store.parse().unwrap(), bus: bus.parse().unwrap(), ..Config::default() };
+            assumed(&config, at_rest).0
+        };
+        let (postgres, rabbit) = ("postgres://saga@localhost/orders", "amqp://saga@localhost/orders");
+        assert!(settled("sqlite://orders.db", "embedded:", false));
+        assert!(!settled(postgres, "embedded:", false));
+        assert!(!settled("sqlite://orders.db", rabbit, false) && !settled(postgres, rabbit, false));
+        assert!(settled(postgres, "embedded:", true) && settled(postgres, rabbit, true));
+    }
 }

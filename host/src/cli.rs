@@ -39,9 +39,10 @@ one moment, and what looks wrong is read again before it is told. It says of eac
   - whether each message that its steps have produced waits, was handled, or was given up
   - whether each message of it that waits to be sent has a cause in the history
 
-What the database alone can not say: a message that is neither waiting nor handled is at the broker, or lost. With the embedded
-bus it is lost, because a row stays until its message is handled; with RabbitMQ it is counted as `at the broker`, unless
---at-rest says that the queues are empty. What somebody has seen at a broker is compared with the history in the library,
+What the database alone can not say: a message that is neither waiting nor handled is at a broker, or lost. On SQLite with the
+embedded bus it is lost, because a row stays until its message is handled. On PostgreSQL other hosts may use RabbitMQ, whatever
+bus.url says here: it is counted as `under way`, unless --at-rest says that the queues are empty, or that there are none. The
+report says which of these it has assumed. What somebody has seen at a broker is compared with the history in the library,
 by Machine::check_messages. Messages older than retention.inbox, and what others than the order process send, are not judged.
 
 Dead letters are listed and are no violation. A state that this version does not know is one: check with the newest.";
@@ -85,7 +86,7 @@ pub enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
-        /// The broker's queues are empty: what is neither waiting nor handled is lost. With the embedded bus it always is
+        /// The broker's queues are empty, or there is none: what is neither waiting nor handled is lost
         #[arg(long)]
         at_rest: bool,
         /// How many violations, and how many dead letters, are listed; all are counted

@@ -8,7 +8,8 @@ use order_saga::{
     RefundPayment,
 };
 use saga_core::{
-    Envelope, JournalOutcome, JournalRow, MAX_REDRIVES, Machine, Message, OutboxRow, Retention, Saga, produced_id,
+    Envelope, JournalOutcome, JournalRow, MAX_REDRIVES, Machine, Message, OutboxRow, Retention, Saga, Violation,
+    produced_id,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -89,12 +90,10 @@ pub(super) struct Messages {
     /// By steps of orders, to endpoints that are known here.
     pub(super) produced: u64,
     pub(super) handled: u64,
-    /// In the outbox, or for another attempt.
-    pub(super) waiting: u64,
     /// Dead letters, redriven or not.
     pub(super) given_up: u64,
-    /// At the broker, as far as can be told from the database: neither waiting nor handled.
-    pub(super) at_the_broker: u64,
+    /// Neither handled nor given up: in the outbox, for another attempt, or at the broker, if there is one.
+    pub(super) under_way: u64,
     /// So old that the inbox need not remember them.
     pub(super) too_old: u64,
 }
@@ -113,7 +112,8 @@ impl Judge {
     pub(super) fn order(&self, id: Uuid, look: &Look, messages: &mut Messages) -> Vec<Finding> {
         let Some(seen) = look.orders.get(&id).filter(|it| !it.is_unreadable) else { return Vec::new() };
         let mut found = Found { order: Some(id), findings: Vec::new() };
-        for violation in self.machine.check(seen.instance.as_ref(), &seen.journal) {
+        let violations = self.machine.check(seen.instance.as_ref(), &seen.journal);
+        for violation in violations.into_iter().filter(|it| !self.is_forgotten(it, &seen.journal)) {
             found.add(Kind::History, violation.to_string());
         }
         status(seen, &mut found);
@@ -121,6 +121,17 @@ impl Judge {
         self.produced(seen, look, messages, &mut found);
         self.told(seen, look, &mut found);
         found.findings
+    }
+
+    /// Whether a message was handled more than once only because the inbox did not know it any more each time that it
+    /// came: what comes so late is handled once more.
+    fn is_forgotten(&self, violation: &Violation, journal: &[JournalRow]) -> bool {
+        let Violation::Twice { message_id, endpoint } = violation else { return false };
+        let is_handled = |it: &&JournalRow| matches!(it.outcome, JournalOutcome::Moved | JournalOutcome::Ignored);
+        let copies = journal.iter().filter(|it| it.message_id == *message_id && it.endpoint == *endpoint);
+        let mut times: Vec<_> = copies.filter(is_handled).map(|it| it.at).collect();
+        times.sort_unstable();
+        times.windows(2).all(|it| !must_last(self.retention.inbox, it[1].signed_duration_since(it[0])))
     }
 
     /// What was handled or given up has left the row that says so.
@@ -161,7 +172,7 @@ impl Judge {
                 let dead = look.given_up.contains(&(it.message_id, (*receiver).to_owned()));
                 *(if dead { &mut messages.given_up } else { &mut messages.handled }) += 1;
             } else if look.waiting.contains(&it.message_id) {
-                messages.waiting += 1;
+                messages.under_way += 1;
             } else if given_up.contains(&it.message_id) {
                 messages.given_up += 1;
             } else if !self.is_kept(self.retention.inbox, it.at) {
@@ -171,7 +182,7 @@ impl Judge {
                 let what = "is neither waiting nor handled";
                 found.add(Kind::Message, format!("message {id} ({name}) was sent to {receiver}, and {what}"));
             } else {
-                messages.at_the_broker += 1;
+                messages.under_way += 1;
             }
         }
         for token in timers(seen) {
@@ -236,10 +247,15 @@ impl Judge {
 
     /// Whether a row from that time must still be there.
     fn is_kept(&self, kept: Option<std::time::Duration>, at: DateTime<Utc>) -> bool {
-        let Some(kept) = kept else { return true };
-        let age = TimeDelta::from_std(kept).ok().and_then(|kept| kept.checked_sub(&CLOCKS));
-        age.is_none_or(|age| self.now.signed_duration_since(at) < age)
+        must_last(kept, self.now.signed_duration_since(at))
     }
+}
+
+/// Whether a row of that age must still be there.
+fn must_last(kept: Option<std::time::Duration>, age: TimeDelta) -> bool {
+    let Some(kept) = kept else { return true };
+    let lasting = TimeDelta::from_std(kept).ok().and_then(|kept| kept.checked_sub(&CLOCKS));
+    lasting.is_none_or(|lasting| age < lasting)
 }
 
 /// The endpoint that says that it has sent the message.

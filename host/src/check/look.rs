@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::Context;
-use order_saga::{Order, OrderAudit, Told};
-use saga_core::{JournalRow, PostgresAudit, Saga, SqliteAudit, StoredInstance, Unreadable};
+use order_saga::{ORDER_PAYMENT, Order, OrderAudit, OrderCompleted, OrderExpired, ProcessPayment, RefundPayment, Told};
+use saga_core::{
+    JournalOutcome, JournalRow, Message, PostgresAudit, Saga, SqliteAudit, StoredInstance, Unreadable, produced_id,
+};
 use uuid::Uuid;
 
 use crate::config::StoreUrl;
@@ -56,26 +58,22 @@ pub(super) async fn ids(source: &mut dyn OrderAudit, from: Uuid, limit: usize) -
     Ok(ids)
 }
 
-/// Reads all there is of these orders.
-pub(super) async fn look(source: &mut dyn OrderAudit, ids: &[Uuid]) -> anyhow::Result<Look> {
+/// Reads all there is of these orders; what waits in the store is only looked through if that tells something.
+pub(super) async fn look(source: &mut dyn OrderAudit, ids: &[Uuid], is_settled: bool) -> anyhow::Result<Look> {
     let mut look = Look { orders: ids.iter().map(|id| (*id, Seen::default())).collect(), ..Look::default() };
     let instances = source.instances(Order::NAME, ids).await?;
     for instance in instances.rows {
         let id = instance.id;
         look.orders.entry(id).or_default().instance = Some(instance);
     }
-    let (histories, unreadable) = journals(source, ids).await?;
-    for (id, journal) in histories {
+    let histories = journals(source, ids).await?;
+    for (id, journal) in histories.whole {
         look.orders.entry(id).or_default().journal = journal;
     }
-    if !unreadable.is_empty() {
-        // Which history such a line belongs to is found by asking for each alone.
-        for id in ids {
-            let (_, unreadable) = journals(source, &[*id]).await?;
-            look.orders.entry(*id).or_default().is_unreadable |= !unreadable.is_empty();
-        }
-        look.unreadable.extend(unreadable);
+    for id in histories.broken {
+        look.orders.entry(id).or_default().is_unreadable = true;
     }
+    look.unreadable.extend(histories.unreadable);
     for (id, status) in source.statuses(ids).await? {
         look.orders.entry(id).or_default().status = Some(status);
     }
@@ -91,25 +89,62 @@ pub(super) async fn look(source: &mut dyn OrderAudit, ids: &[Uuid]) -> anyhow::R
     }
     let messages: Vec<Uuid> = look.orders.values().flat_map(messages).collect::<HashSet<_>>().into_iter().collect();
     look.handled = source.handled(&messages).await?;
-    look.given_up = source.given_up(&messages).await?;
-    // Most messages have been handled: only for the others all that waits is looked through.
+    // Neither all that was given up nor all that waits is indexed by the message. Most messages have been handled, and
+    // leave what shows that they were not given up: only for the others each is looked through.
     let handled: HashSet<Uuid> = look.handled.iter().map(|(id, _)| *id).collect();
-    let open: Vec<Uuid> = messages.into_iter().filter(|id| !handled.contains(id)).collect();
-    look.waiting = if open.is_empty() { HashSet::new() } else { source.waiting(&open).await? };
+    let open: Vec<Uuid> = messages.iter().copied().filter(|id| !handled.contains(id)).collect();
+    if !open.is_empty() || look.orders.values().any(|it| may_have_given_up(it, &handled)) {
+        look.given_up = source.given_up(&messages).await?;
+    }
+    if is_settled && !open.is_empty() {
+        look.waiting = source.waiting(&open).await?;
+    }
     Ok(look)
 }
 
-/// The histories of these orders.
-pub(super) async fn journals(
-    source: &mut dyn OrderAudit,
-    ids: &[Uuid],
-) -> anyhow::Result<(HashMap<Uuid, Vec<JournalRow>>, Vec<Unreadable>)> {
+/// Whether an endpoint may have given up a message that the order has heard or caused. One that was given up is in the
+/// inbox, as those that were handled.
+fn may_have_given_up(order: &Seen, handled: &HashSet<Uuid>) -> bool {
+    let is_heard = |id| order.journal.iter().any(|row| row.message_id == id);
+    let effects = order.journal.iter().flat_map(|row| &row.effects);
+    let mut caused = effects.filter_map(|effect| Some((effect.message_id?, effect.name.as_deref()?)));
+    let given_up = |it: &JournalRow| matches!(it.outcome, JournalOutcome::Rejected | JournalOutcome::Faulted);
+    order.journal.iter().any(given_up)
+        || timers(order).iter().any(|token| handled.contains(token))
+        || caused.any(|(id, name)| match name {
+            // What the payment has done is answered, and what has failed otherwise.
+            ProcessPayment::NAME | RefundPayment::NAME => !is_heard(produced_id(id, 0, ORDER_PAYMENT, 0)),
+            OrderCompleted::NAME | OrderExpired::NAME => !order.told.iter().any(|it| it.message_id == id),
+            _ => false,
+        })
+}
+
+/// The histories of some orders.
+#[derive(Debug, Default)]
+pub(super) struct Histories {
+    pub(super) whole: HashMap<Uuid, Vec<JournalRow>>,
+    /// The orders of which a line can not be read.
+    pub(super) broken: HashSet<Uuid>,
+    pub(super) unreadable: Vec<Unreadable>,
+}
+
+/// Reads the histories of these orders.
+pub(super) async fn journals(source: &mut dyn OrderAudit, ids: &[Uuid]) -> anyhow::Result<Histories> {
     let page = source.journals(Order::NAME, ids).await?;
-    let mut histories: HashMap<Uuid, Vec<JournalRow>> = HashMap::new();
+    let mut histories = Histories { unreadable: page.unreadable, ..Histories::default() };
     for row in page.rows {
-        histories.entry(row.id).or_default().push(row);
+        histories.whole.entry(row.id).or_default().push(row);
     }
-    Ok((histories, page.unreadable))
+    if !histories.unreadable.is_empty() {
+        // Which history such a line belongs to is found by asking for each alone.
+        for id in ids {
+            if !source.journals(Order::NAME, &[*id]).await?.unreadable.is_empty() {
+                histories.whole.remove(id);
+                histories.broken.insert(*id);
+            }
+        }
+    }
+    Ok(histories)
 }
 
 /// Everything that the order has heard, caused or waits for.

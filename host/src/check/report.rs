@@ -16,6 +16,8 @@ use super::judge::{Finding, Kind, Messages};
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     store: String,
+    /// Where a message may be that is neither waiting nor handled, and why that is believed.
+    assumed: &'static str,
     pub(super) is_sound: bool,
     pub(super) orders: u64,
     pub(super) journal: u64,
@@ -72,9 +74,10 @@ impl From<DeadLetterRow> for DeadLetter {
 }
 
 impl Report {
-    pub(super) fn of(store: &impl fmt::Display) -> Self {
+    pub(super) fn of(store: &impl fmt::Display, assumed: &'static str) -> Self {
         Self {
             store: store.to_string(),
+            assumed,
             is_sound: true,
             orders: 0,
             journal: 0,
@@ -104,7 +107,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Messages { produced, handled, waiting, given_up, at_the_broker, too_old } = self.messages;
+        let Messages { produced, handled, given_up, under_way, too_old } = self.messages;
         let mut table = Table::new();
         table.load_style(presets::UTF8_BORDERS_ONLY);
         let counts = [
@@ -114,9 +117,8 @@ impl fmt::Display for Report {
             ("outbox rows", self.outbox),
             ("messages produced", produced),
             ("  handled", handled),
-            ("  waiting", waiting),
             ("  given up", given_up),
-            ("  at the broker", at_the_broker),
+            ("  under way", under_way),
             ("  too old to tell", too_old),
             ("dead letters", self.dead_letters.total),
             ("violations", self.violations.total),
@@ -127,7 +129,7 @@ impl fmt::Display for Report {
         if let Some(column) = table.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        writeln!(f, "{}\n{table}", self.store)?;
+        writeln!(f, "{}\n{}\n{table}", self.store, self.assumed)?;
         for it in &self.violations.listed {
             let order = it.order.map(|id| format!(" order {id}:")).unwrap_or_default();
             writeln!(f, "✗ {}:{order} {}", it.kind.name(), it.what)?;

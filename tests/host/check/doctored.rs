@@ -1,6 +1,7 @@
 //! Orders through the service, and then a hand in their rows: each kind of violation.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use host::config::{Config, StoreUrl};
 use order_saga::{ORDER_PAYMENT, ORDER_SAGA};
@@ -195,6 +196,18 @@ async fn doctor_rows(it: &mut Doctor<'_>, failed: &str) {
     it.hand
         .write(&format!("UPDATE saga_journal SET outcome = 'molten' WHERE instance_id = '{id}' AND version = 2"))
         .await;
+    // Nothing can be told of what it sends; what others on the same page send is judged all the same.
+    let unknown = json!({
+        "messageId": Uuid::from_u128(7), "correlationId": id, "sourceAddress": "queue:order-saga",
+        "headers": { "MT-Saga-Name": "order" }, "messageType": ["urn:message:Orders:OrderExpired"], "message": {},
+    });
+    it.hand
+        .write(&format!(
+            "INSERT INTO saga_outbox (message_id, message_type, envelope, created_at)
+         VALUES ('{}', 'Orders:OrderExpired', '{unknown}', '2026-11-23T12:00:00.000000Z')",
+            Uuid::from_u128(7)
+        ))
+        .await;
     it.hand.write("DELETE FROM saga_dead_letters").await;
     it.expected.insert(("dead-letter".to_owned(), Some(failed.to_owned())));
     it.expected.insert(("unreadable".to_owned(), None));
@@ -211,7 +224,7 @@ async fn each_kind_of_violation_is_found(store: &str) {
     doctor_messages(&mut doctor, &failed).await;
     doctor_rows(&mut doctor, &failed).await;
     assert!(doctor.orders.next().is_none(), "each order is doctored");
-    let found = report(&config, OPTIONS).await;
+    let found = report(&config, Options { at_rest: true, ..OPTIONS }).await;
     let violations = &found["violations"];
     let listed = violations["listed"].as_array().unwrap();
     let text = |it: &Value| it.as_str().map(str::to_owned);
@@ -221,12 +234,21 @@ async fn each_kind_of_violation_is_found(store: &str) {
     assert_eq!(violations["byKind"]["outbox"], 2, "{found:#}");
     assert_eq!(violations["byKind"]["unreadable"], 2, "{found:#}");
 
+    // What is lost is told of by itself only where no other host can have a broker.
+    let unsaid = report(&config, OPTIONS).await;
+    let is_lost = |it: &Value| it["what"].as_str().unwrap().ends_with("is neither waiting nor handled");
+    let is_sqlite = store.starts_with("sqlite");
+    assert!(listed.iter().any(is_lost), "{found:#}");
+    assert_eq!(unsaid["violations"]["listed"].as_array().unwrap().iter().any(is_lost), is_sqlite, "{unsaid:#}");
+    assert_eq!(unsaid["assumed"].as_str().unwrap().starts_with("SQLite"), is_sqlite, "{unsaid:#}");
+    assert!(found["assumed"].as_str().unwrap().starts_with("--at-rest"), "{found:#}");
+
     // The program says the same, to people and to programs; few are listed, and all are counted.
-    let (code, out, error) = checked(store, &["--limit", "2"]);
+    let (code, out, error) = checked(store, &["--at-rest", "--limit", "2"]);
     assert_eq!((code, error.as_str()), (Some(1), ""), "{out}");
     assert_eq!(out.lines().filter(|line| line.starts_with("✗ ")).count(), 3, "{out}");
     assert!(out.contains(&format!("and {} more", listed.len() - 2)) && out.ends_with("not sound\n"), "{out}");
-    let (code, out, _) = checked(store, &["--json", "--limit", "1"]);
+    let (code, out, _) = checked(store, &["--at-rest", "--json", "--limit", "1"]);
     let printed: Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &printed["violations"]["total"]), (Some(1), &violations["total"]));
     assert_eq!(printed["violations"]["listed"].as_array().unwrap().len(), 1);
@@ -242,4 +264,40 @@ async fn given_sqlite_when_rows_are_doctored_then_each_kind_of_violation_is_foun
 #[tokio::test]
 async fn given_postgres_when_rows_are_doctored_then_each_kind_of_violation_is_found() {
     each_kind_of_violation_is_found(&Postgres::shared().database()).await;
+}
+
+#[tokio::test]
+async fn given_a_copy_that_comes_after_the_inbox_was_purged_when_checked_then_only_one_within_the_time_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = StoreUrl::Sqlite(folder.path().join("orders.db")).to_string();
+    let (mut config, ids, _) = stored(&store, 1).await;
+    let (id, mut hand) = (&ids[0], Hand::on(&store).await);
+    let handled = format!("SELECT message_id FROM saga_journal WHERE instance_id = '{id}'");
+    hand.write(&format!("DELETE FROM saga_inbox WHERE message_id IN ({handled} AND version < 3)")).await;
+    let copy = format!(
+        "INSERT INTO saga_journal (instance_id, saga, version, endpoint, message_id, message_type, message,
+           conversation_id, attempt, outcome, from_state, to_state, effects, at)
+         SELECT instance_id, saga, NULL, endpoint, message_id, message_type, message, conversation_id, attempt,
+           'ignored', to_state, to_state, '[]', at FROM saga_journal
+         WHERE instance_id = '{id}' AND version = 3"
+    );
+    hand.write(&copy).await;
+    let earlier = "strftime('%Y-%m-%dT%H:%M:%f000Z', at, '-1 hour')";
+    let steps = format!("UPDATE saga_journal SET at = {earlier} WHERE instance_id = '{id}' AND version > 0");
+    hand.write(&steps).await;
+    config.retention.inbox = Some(Duration::from_secs(30 * 60));
+    let sound = report(&config, OPTIONS).await;
+    assert_eq!(sound["isSound"], true, "{sound:#}");
+
+    let is_double = |found: &Value| {
+        let listed = found["violations"]["listed"].as_array().unwrap();
+        listed.iter().any(|it| it["what"].as_str().unwrap().contains("was handled twice"))
+    };
+    config.retention.inbox = Some(Duration::from_secs(2 * 60 * 60));
+    let early = report(&config, OPTIONS).await;
+    assert!(is_double(&early), "the inbox still knew it: {early:#}");
+    config.retention.inbox = Some(Duration::from_secs(30 * 60));
+    hand.write(&copy.replace("AND version = 3", "AND version IS NULL")).await;
+    let double = report(&config, OPTIONS).await;
+    assert!(is_double(&double), "two late copies at one moment: {double:#}");
 }

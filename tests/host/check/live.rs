@@ -47,7 +47,7 @@ async fn no_false_alarm(hosts: &[Served], store: &str, bus: &str) {
             looks += 1;
             let open = found["orders"].as_u64() != found["notifications"].as_u64();
             moving += usize::from(open);
-            if over && !open && found["outbox"] == 0 && found["messages"]["atTheBroker"] == 0 {
+            if over && !open && found["outbox"] == 0 && found["messages"]["underWay"] == 0 {
                 return found;
             }
         }

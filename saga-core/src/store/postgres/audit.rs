@@ -9,7 +9,6 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Postgres};
 use uuid::Uuid;
 
-use super::error::of_statement;
 use super::open::{in_time, millis, read_url};
 use super::read::{Columns, read_dead_letter, read_instance, read_journal, read_outbox};
 use super::text::{count, stored, time};
@@ -90,11 +89,11 @@ impl PostgresAudit {
 #[async_trait]
 impl Audit for PostgresAudit {
     async fn refresh(&mut self) -> Result<(), StoreError> {
-        let failed = |error: sqlx::Error| of_statement("the database can not be looked at", &error);
+        const WHAT: &str = "the database can not be looked at";
         if std::mem::take(&mut self.begun) {
-            self.connection.execute("COMMIT").await.map_err(failed)?;
+            in_time(WHAT, self.connection.execute("COMMIT")).await?;
         }
-        self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(failed)?;
+        in_time(WHAT, self.connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")).await?;
         self.begun = true;
         Ok(())
     }
