@@ -39,20 +39,30 @@ fn rows() -> Vec<Row<'static>> {
     TABLE.lines().filter_map(Row::of).collect()
 }
 
-/// Whether that file has a test, or a part of a suite, of that name, which is not left out.
+/// Where the suites are whose parts are run for each adapter: functions that a macro makes tests of.
+const SUITES: &str = "saga-core/src/testkit/conformance/";
+
+/// Whether that file has a test, a row of a macro that makes tests, or a part of a suite, of that name, which is not left
+/// out.
 fn runs(file: &str, name: &str) -> Result<(), String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
     let lines: Vec<_> = text.lines().collect();
-    let is_named = |line: &str| {
-        let rest = line.split_once(name).filter(|(before, _)| before.ends_with("fn ") || before.trim().is_empty());
-        rest.is_some_and(|(_, after)| after.starts_with(['(', ' ', '<']))
+    let is_row = |line: &str| line.trim_start().strip_prefix(name).is_some_and(|after| after.starts_with(" ="));
+    let is_function = |line: &str| {
+        let parts = line.split_once(name).filter(|(before, _)| before.ends_with("fn "));
+        parts.is_some_and(|(_, after)| after.starts_with(['(', '<']))
     };
-    let at = lines.iter().position(|line| is_named(line)).ok_or_else(|| format!("{file} has no {name}"))?;
+    let is_named = |line: &&str| is_row(line) || is_function(line);
+    let at = lines.iter().position(is_named).ok_or_else(|| format!("{file} has no {name}"))?;
     let attributes = lines[..at].iter().rev().take_while(|line| line.trim_start().starts_with('#'));
-    match attributes.clone().find(|line| line.contains("ignore")) {
-        Some(_) => Err(format!("{file}::{name} is left out")),
-        None => Ok(()),
+    let has = |attribute: &str| attributes.clone().any(|line| line.trim_start().starts_with(attribute));
+    if attributes.clone().any(|line| line.contains("ignore")) {
+        Err(format!("{file}::{name} is left out"))
+    } else if has("#[test]") || has("#[tokio::test") || is_row(lines[at]) || file.starts_with(SUITES) {
+        Ok(())
+    } else {
+        Err(format!("{file}::{name} is no test"))
     }
 }
 
@@ -99,4 +109,5 @@ fn given_a_test_that_is_not_there_when_looked_for_then_it_is_missed() {
     assert_eq!(runs(here, name), Ok(()));
     assert!(runs(here, "given_a_test_that").is_err(), "half a name is no name");
     assert!(runs("tests/nowhere.rs", name).is_err());
+    assert_eq!(runs(here, "rows"), Err(format!("{here}::rows is no test")));
 }

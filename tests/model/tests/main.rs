@@ -7,6 +7,7 @@
 
 mod host;
 mod protocol;
+mod state;
 
 use protocol::{Protection, Protocol};
 use stateright::{Checker, Model};

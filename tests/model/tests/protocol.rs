@@ -1,10 +1,11 @@
-//! The model: what is in the database and at the broker, what may happen next, and what must always be true.
+//! The model: what may happen next, and what comes of it.
 
 use std::fmt::Debug;
 
 use stateright::{Model, Property};
 
 use super::host::{Host, Relay, Stage, Work};
+use super::state::{Owner, State, properties};
 
 /// A message. Saga 1 is started, poked at any time after that, and goes on by a message to itself; saga 2 is started, and a
 /// consumer hears what it publishes.
@@ -20,20 +21,20 @@ use Message::{Event2, GoOn1, Poke1, Start1, Start2};
 
 /// How many of them go over the broker: the last ones.
 pub const ROUTED: usize = 2;
-const MESSAGES: [Message; 5] = [Start1, Poke1, Start2, GoOn1, Event2];
-const BY_CALLERS: [Message; 3] = [Start1, Poke1, Start2];
-const BY_BROKER: [Message; ROUTED] = [GoOn1, Event2];
+pub const MESSAGES: [Message; 5] = [Start1, Poke1, Start2, GoOn1, Event2];
+pub const BY_CALLERS: [Message; 3] = [Start1, Poke1, Start2];
+pub const BY_BROKER: [Message; ROUTED] = [GoOn1, Event2];
 
 impl Message {
-    fn index(self) -> usize {
+    pub fn index(self) -> usize {
         self as usize
     }
     /// Its place among the routed.
-    fn route(self) -> usize {
+    pub fn route(self) -> usize {
         self.index() - BY_CALLERS.len()
     }
     /// The saga that it moves; a consumer hears the others.
-    fn saga(self) -> Option<usize> {
+    pub fn saga(self) -> Option<usize> {
         match self {
             Start1 | Poke1 | GoOn1 => Some(0),
             Start2 => Some(1),
@@ -49,7 +50,7 @@ impl Message {
         }
     }
     /// What sends it.
-    fn cause(self) -> Option<Message> {
+    pub fn cause(self) -> Option<Message> {
         MESSAGES.into_iter().find(|it| it.sends() == Some(self))
     }
 }
@@ -73,29 +74,6 @@ pub struct Protocol {
     /// How many faults there may be, of any kind, at any moment.
     pub faults: u8,
     pub without: Option<Protection>,
-}
-
-/// Who is to send an outbox row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Owner {
-    Host(usize),
-    /// A host that is lost.
-    Lost,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct State {
-    versions: [u8; 2],
-    inbox: [bool; MESSAGES.len()],
-    outbox: [Option<Owner>; ROUTED],
-    /// How often each message was handled: what it did is in the database so often.
-    handled: [u8; MESSAGES.len()],
-    /// How often each message waits at the broker.
-    ready: [u8; ROUTED],
-    answered: [bool; BY_CALLERS.len()],
-    hosts: [Host; 2],
-    /// How many faults there may still be.
-    left: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,42 +299,11 @@ impl Protocol {
         }
     }
 
-    fn is_over(&self, state: &State) -> bool {
-        state.handled.iter().all(|times| *times == 1)
-            && state.outbox.iter().all(Option::is_none)
-            && state.ready.iter().chain(state.hosts.iter().flat_map(|it| &it.unacknowledged)).all(|copies| *copies == 0)
-            && state.answered.iter().all(|it| *it)
-    }
-
     /// Whether nothing can happen any more but faults.
-    fn is_at_rest(&self, state: &State) -> bool {
+    pub fn is_at_rest(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         (0..2).for_each(|h| self.possible(state, h, &mut actions));
         actions.into_iter().all(Action::is_fault)
-    }
-}
-
-impl State {
-    /// The hosts are alike, so that of two states that differ in nothing but their numbers one is looked at.
-    fn canonical(mut self) -> Self {
-        if self.hosts[0] > self.hosts[1] {
-            self.hosts.swap(0, 1);
-            for owner in self.outbox.iter_mut().flatten() {
-                if let Owner::Host(h) = owner {
-                    *h = 1 - *h;
-                }
-            }
-        }
-        self
-    }
-
-    fn copies(&self, message: Message) -> u8 {
-        let taken: u8 = self.hosts.iter().map(|host| host.unacknowledged[message.route()]).sum();
-        self.ready[message.route()] + taken
-    }
-
-    fn is_sent(&self, message: Message) -> bool {
-        message.cause().is_some_and(|cause| self.handled[cause.index()] > 0)
     }
 }
 
@@ -365,16 +312,7 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State {
-            versions: [0; 2],
-            inbox: [false; MESSAGES.len()],
-            outbox: [None; ROUTED],
-            handled: [0; MESSAGES.len()],
-            ready: [0; ROUTED],
-            answered: [false; BY_CALLERS.len()],
-            hosts: [Host::default(), Host::default()],
-            left: self.faults,
-        }]
+        vec![State::beginning(self.faults)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -400,37 +338,6 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("no ghost is sent", |_, state: &State| {
-                BY_BROKER.into_iter().all(|it| state.copies(it) == 0 || state.is_sent(it))
-            }),
-            Property::always("nothing is lost", |_, state: &State| {
-                let is_somewhere = |it: Message| {
-                    state.outbox[it.route()].is_some() || state.copies(it) > 0 || state.handled[it.index()] > 0
-                };
-                BY_BROKER.into_iter().all(|it| !state.is_sent(it) || is_somewhere(it))
-            }),
-            Property::always("each message happens once", |_, state: &State| {
-                state.handled.iter().all(|times| *times <= 1)
-            }),
-            Property::always("each step is the next one", |_, state: &State| {
-                let steps = |saga| MESSAGES.into_iter().filter(move |it| it.saga() == Some(saga));
-                [0, 1]
-                    .into_iter()
-                    .all(|saga| steps(saga).map(|it| state.handled[it.index()]).sum::<u8>() == state.versions[saga])
-            }),
-            Property::always("what was answered is stored", |_, state: &State| {
-                BY_CALLERS.into_iter().all(|it| !state.answered[it.index()] || state.handled[it.index()] > 0)
-            }),
-            Property::always("nothing is stuck", |model: &Self, state: &State| {
-                !model.is_at_rest(state) || model.is_over(state)
-            }),
-            Property::sometimes("everything ends without faults", |model: &Self, state: &State| {
-                model.is_over(state) && state.left == model.faults
-            }),
-            Property::sometimes("everything ends with all faults", |model: &Self, state: &State| {
-                model.is_over(state) && state.left == 0
-            }),
-        ]
+        properties()
     }
 }

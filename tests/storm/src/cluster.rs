@@ -45,6 +45,20 @@ struct Ways {
     broker: Proxy,
 }
 
+impl Ways {
+    /// Delays all connections for so long, and says whether there were any.
+    fn delay(&self, delay: Duration, lasts: Duration) -> bool {
+        let ways = [&self.database, &self.broker];
+        if ways.iter().all(|way| way.open() == 0) {
+            return false;
+        }
+        ways.iter().for_each(|way| way.delay(delay));
+        std::thread::sleep(lasts);
+        ways.iter().for_each(|way| way.resume());
+        true
+    }
+}
+
 impl Servers {
     pub(crate) fn start() -> Self {
         let (postgres, rabbit) = std::thread::scope(|scope| {
@@ -145,7 +159,7 @@ impl Cluster {
             }
             Fault::BackendKill => return self.servers.kill_backends() > 0,
             Fault::Cut => return self.circle(step).any(|way| way.cut() > 0),
-            Fault::Delay => self.delay(step),
+            Fault::Delay => return self.delay(step),
             Fault::HalfOpen => return self.half_open(step),
         }
         true
@@ -167,14 +181,9 @@ impl Cluster {
         })
     }
 
-    fn delay(&self, step: &Step) {
-        let Ways { database, broker } = &self.ways[step.host as usize % self.ways.len()];
-        let delay = Duration::from_millis(50 + step.shape);
-        database.delay(delay);
-        broker.delay(delay);
-        std::thread::sleep(DELAY_LASTS);
-        database.resume();
-        broker.resume();
+    fn delay(&self, step: &Step) -> bool {
+        let ways = &self.ways[step.host as usize % self.ways.len()];
+        ways.delay(Duration::from_millis(50 + step.shape), DELAY_LASTS)
     }
 
     fn half_open(&self, step: &Step) -> bool {
@@ -210,4 +219,28 @@ fn environment(store: String, bus: String) -> Vec<(&'static str, String)> {
     ];
     let urls = [("SAGA__STORE__URL", store), ("SAGA__BUS__URL", bus)];
     fixed.map(|(name, value)| (name, value.to_owned())).into_iter().chain(urls).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn given_no_connection_when_it_is_delayed_then_nothing_has_happened() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let url = format!("amqp://{}", server.local_addr().unwrap());
+        let ways = Ways { database: Proxy::to(&url), broker: Proxy::to(&url) };
+        let delayed = || ways.delay(Duration::from_millis(1), Duration::ZERO);
+        assert!(!delayed());
+        let _connection = TcpStream::connect(ways.broker.address()).unwrap();
+        let limit = Instant::now() + Duration::from_secs(30);
+        while ways.broker.open() == 0 {
+            assert!(Instant::now() < limit, "the connection is never there");
+            std::thread::yield_now();
+        }
+        assert!(delayed());
+    }
 }

@@ -41,6 +41,15 @@ pub(crate) struct Hosts {
     supervisors: Vec<JoinHandle<()>>,
 }
 
+/// An end of a host that nobody had asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Death {
+    /// Whether it may not happen: the host had served, or there was none. One that finds no database gives its start up.
+    pub(crate) is_failure: bool,
+    /// Which host, how it ended, and the last lines of its log.
+    pub(crate) text: String,
+}
+
 struct Host {
     program: HostProgram,
     state: Mutex<State>,
@@ -60,8 +69,8 @@ struct State {
     killed: bool,
     starts: u64,
     last_exit: Option<ExitStatus>,
-    /// Ends that nobody asked for, with the last lines of the log.
-    deaths: Vec<String>,
+    /// Ends that nobody asked for.
+    deaths: Vec<Death>,
 }
 
 impl Hosts {
@@ -139,7 +148,7 @@ impl Hosts {
     }
 
     /// How often hosts were started, and how they ended when nobody asked for it.
-    pub(crate) fn report(&self) -> (u64, Vec<String>) {
+    pub(crate) fn report(&self) -> (u64, Vec<Death>) {
         let starts = self.hosts.iter().map(|host| host.lock().starts).sum();
         (starts, self.hosts.iter().flat_map(|host| host.lock().deaths.clone()).collect())
     }
@@ -214,7 +223,8 @@ impl Host {
                         stderr
                     }
                     Err(error) => {
-                        state.deaths.push(format!("host {}: {error:#}", self.program.number));
+                        let text = format!("host {}: {error:#}", self.program.number);
+                        state.deaths.push(Death { is_failure: true, text });
                         return;
                     }
                 }
@@ -257,7 +267,10 @@ impl Host {
         if by_itself {
             let end = exit.map_or_else(|| "unknown".to_owned(), |exit| exit.to_string());
             let log = tail.iter().map(String::as_str).collect::<Vec<_>>().join("\n    ");
-            state.deaths.push(format!("host {} ended by itself, {end}:\n    {log}", self.program.number));
+            let when = if state.ready { "while it served" } else { "before it served" };
+            let text = format!("host {} ended by itself {when}, {end}:\n    {log}", self.program.number);
+            let is_failure = state.ready;
+            state.deaths.push(Death { is_failure, text });
         }
         (state.ready, state.held, state.killed, state.last_exit) = (false, false, false, exit);
         self.changed.notify_all();
@@ -284,5 +297,35 @@ impl HostProgram {
             .context("setpriv, of util-linux, does not start")?;
         let stderr = child.stderr.take().context("a pipe that was asked for is not there")?;
         Ok((child, stderr))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn given_hosts_that_end_by_themselves_when_they_had_served_then_it_is_a_failure() {
+        let script = |number, script: &str| HostProgram {
+            number,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            program: "sh".into(),
+            arguments: vec!["-c".to_owned(), script.to_owned()],
+            environment: Vec::new(),
+            log: None,
+        };
+        let served = r#"echo '{"message":"ready on 127.0.0.1:1"}' >&2; echo it panics >&2; exit 101"#;
+        let hosts = Hosts::start(vec![script(0, served), script(1, "echo no database >&2; exit 1")]);
+        for (host, is_failure, says) in [
+            (&hosts.hosts[0], true, "host 0 ended by itself while it served, exit status: 101"),
+            (&hosts.hosts[1], false, "host 1 ended by itself before it served, exit status: 1"),
+        ] {
+            let state = host.wait(GONE, |state| !state.deaths.is_empty());
+            let death = state.deaths.first().expect("it ends at once");
+            assert_eq!(death.is_failure, is_failure, "{death:?}");
+            assert!(death.text.starts_with(says), "{death:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::fault::{Fault, Tally};
+use crate::hosts::Death;
 use crate::judge::Summary;
 use crate::options::Options;
 use crate::witness::Verdict;
@@ -34,7 +35,7 @@ pub struct Report {
     pub faults: Tally,
     /// How often hosts were started.
     pub host_starts: u64,
-    /// Hosts that ended though nobody had asked for it, as one does that finds no database at its start.
+    /// Hosts that ended though nobody had asked for it. One that finds no database at its start may; one that served may not.
     pub host_deaths: Vec<String>,
     /// What was seen at the end.
     pub seen: Summary,
@@ -55,7 +56,7 @@ impl Report {
         lasted: Duration,
         converged: Option<Duration>,
         left: Vec<String>,
-        (host_starts, host_deaths, exits): (u64, Vec<String>, Vec<Option<i32>>),
+        (host_starts, host_deaths, exits): (u64, Vec<Death>, Vec<Option<i32>>),
         verdict: Verdict,
     ) -> Self {
         let asked = options.asked();
@@ -64,6 +65,7 @@ impl Report {
         reasons.extend(left.into_iter().map(|what| format!("not at rest within {within:?}: {what}")));
         reasons
             .extend(exits.iter().filter(|code| **code != Some(0)).map(|code| format!("a host stopped with {code:?}")));
+        reasons.extend(host_deaths.iter().filter(|death| death.is_failure).map(|death| death.text.clone()));
         reasons.extend(verdict.findings);
         let (met, orders) = (verdict.summary.accepted, options.orders);
         if met != orders {
@@ -80,7 +82,7 @@ impl Report {
             faults_asked: asked,
             faults,
             host_starts,
-            host_deaths,
+            host_deaths: host_deaths.into_iter().map(|death| death.text).collect(),
             seen: verdict.summary,
             requests_repeated: verdict.repeated,
             orders_found: verdict.found,
@@ -145,14 +147,14 @@ mod tests {
     fn run(
         faults: impl FnOnce(&mut Tally),
         converged: Option<Duration>,
-        exits: Vec<Option<i32>>,
+        (deaths, exits): (Vec<Death>, Vec<Option<i32>>),
         verdict: Verdict,
     ) -> Report {
         let options = Arguments::parse_from(["storm"]).options;
         let mut happened = options.asked();
         faults(&mut happened);
         let left = if converged.is_none() { vec!["1 in the outbox".to_owned()] } else { Vec::new() };
-        Report::new(&options, happened, Duration::ZERO, converged, left, (0, Vec::new(), exits), verdict)
+        Report::new(&options, happened, Duration::ZERO, converged, left, (0, deaths, exits), verdict)
     }
 
     fn verdict(accepted: u64, findings: &[&str]) -> Verdict {
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn given_a_run_when_anything_is_wrong_with_it_then_it_has_failed() {
-        let (converged, stopped) = (Some(Duration::from_secs(5)), vec![Some(0); 3]);
+        let (converged, stopped) = (Some(Duration::from_secs(5)), (Vec::new(), vec![Some(0); 3]));
         let sound = |_: &mut Tally| {};
         assert!(run(sound, converged, stopped.clone(), verdict(500, &[])).passed);
         let fewer = |faults: &mut Tally| *faults = Tally::of([(Fault::HostKill, 14)]);
@@ -173,7 +175,7 @@ mod tests {
                 "too few faults: hosts killed: 15 asked for, 14",
             ),
             (run(sound, None, stopped.clone(), verdict(500, &[])), "not at rest within 120s: 1 in the outbox"),
-            (run(sound, converged, vec![Some(0), None], verdict(500, &[])), "a host stopped with None"),
+            (run(sound, converged, (Vec::new(), vec![Some(0), None]), verdict(500, &[])), "a host stopped with None"),
             (run(sound, converged, stopped.clone(), verdict(499, &[])), "499 orders were accepted of 500"),
             (run(sound, converged, stopped.clone(), verdict(500, &["Kept: lost"])), "Kept: lost"),
         ] {
@@ -181,5 +183,17 @@ mod tests {
             assert!(failed.reasons[0].starts_with(reason), "{:?}", failed.reasons);
             assert!(failed.table().contains(reason));
         }
+    }
+
+    #[test]
+    fn given_hosts_that_ended_by_themselves_when_one_had_served_then_the_run_has_failed() {
+        let died = |is_failure| {
+            let text = "host 1 ended by itself".to_owned();
+            let ends = (vec![Death { is_failure, text }], vec![Some(0); 3]);
+            run(|_| {}, Some(Duration::from_secs(5)), ends, verdict(500, &[]))
+        };
+        let (served, given_up) = (died(true), died(false));
+        assert!(!served.passed && served.reasons == served.host_deaths, "{:?}", served.reasons);
+        assert!(given_up.passed && given_up.host_deaths.len() == 1, "{:?}", given_up.reasons);
     }
 }
