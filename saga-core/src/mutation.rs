@@ -15,8 +15,10 @@ pub enum Mutation {
     VersionCheck,
     /// A row stays in the outbox until its message is confirmed.
     ConfirmBeforeSettle,
-    /// A message is acknowledged when its outcome is committed, not when it comes.
-    AckAfterCommit,
+    /// A message to a saga is acknowledged when its outcome is committed, not when it comes.
+    AckAfterSagaCommit,
+    /// A message to an activity or a consumer is acknowledged when its outcome is committed, not when it comes.
+    AckAfterHandlerCommit,
     /// Rows of a host are left to it for as long as its lease runs.
     LeaseFencing,
     /// What a cancelled call has left open on a pooled connection is rolled back before the connection is used again.
@@ -32,11 +34,12 @@ pub enum Mutation {
 #[cfg(feature = "mutations")]
 impl Mutation {
     /// Every one.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::InboxCheck,
         Self::VersionCheck,
         Self::ConfirmBeforeSettle,
-        Self::AckAfterCommit,
+        Self::AckAfterSagaCommit,
+        Self::AckAfterHandlerCommit,
         Self::LeaseFencing,
         Self::Rollback,
         Self::SoundConnections,
@@ -53,7 +56,8 @@ impl Mutation {
             Self::InboxCheck => "inbox-check",
             Self::VersionCheck => "version-check",
             Self::ConfirmBeforeSettle => "confirm-before-settle",
-            Self::AckAfterCommit => "ack-after-commit",
+            Self::AckAfterSagaCommit => "ack-after-saga-commit",
+            Self::AckAfterHandlerCommit => "ack-after-handler-commit",
             Self::LeaseFencing => "lease-fencing",
             Self::Rollback => "rollback",
             Self::SoundConnections => "sound-connections",

@@ -1,7 +1,7 @@
 //! The loop of a saga's endpoint.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use saga_core::{
 use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
+use crate::by_hand::{ByHand, until};
 use crate::lamp::{Broke, LAMP, Lamp, Pushed};
 use crate::ledger::{ACCOUNT, Entry, Ledger, Posted, UNCLONABLE, UNREADABLE};
 
@@ -179,6 +180,40 @@ async fn given_a_process_that_does_not_relay_when_it_steps_a_submission_then_wha
     ended.unwrap();
     assert_eq!(submitted.unwrap().outcome(), Some(JournalOutcome::Moved));
     assert_eq!(store.backlog().await.unwrap().outbox, 1, "the call of the electrician is stored, and not sent");
+}
+
+/// Holds the first commit back whose rows are written, until it is released.
+#[derive(Default)]
+struct SlowCommit {
+    held: AtomicBool,
+    released: Notify,
+}
+
+#[async_trait]
+impl Probe for SlowCommit {
+    async fn reached(&self, point: Point) {
+        if point == Point::InstanceWritten && !self.held.swap(true, Ordering::SeqCst) {
+            self.released.notified().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn given_a_message_whose_commit_is_not_done_when_the_process_could_die_then_it_is_not_acknowledged() {
+    let (bus, commit) = (Arc::new(ByHand::default()), Arc::new(SlowCommit::default()));
+    let store = MemoryStore::builder().probe(commit.clone()).build();
+    let runtime = Runtime::builder(Arc::new(store.clone()), bus.clone()).saga::<Lamp>().build().unwrap();
+    let running = tokio::spawn(runtime.run(std::future::pending()));
+    let envelope = Arc::new(Envelope::new(Uuid::from_u128(1), &Pushed::of(LAMP)));
+    let receipt = Receipt { epoch: 1, tag: 1 };
+    until(|| bus.deliver(Lamp::ENDPOINT, &envelope, receipt)).await;
+    until(|| commit.held.load(Ordering::SeqCst)).await;
+    assert_eq!(*bus.acknowledged.lock().unwrap(), [], "if the process dies now, the message must come again");
+    commit.released.notify_one();
+    until(|| !bus.acknowledged.lock().unwrap().is_empty()).await;
+    assert_eq!(*bus.acknowledged.lock().unwrap(), [receipt]);
+    assert_eq!(store.instance(Lamp::NAME, LAMP).await.unwrap().unwrap().state, "Waiting");
+    running.abort();
 }
 
 /// A bus on which one message waits for each endpoint when it starts.

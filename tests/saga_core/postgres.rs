@@ -13,5 +13,6 @@ mod role;
 mod secrets;
 
 use self::fixture::Database;
+pub use self::fixture::PATIENCE_VARIABLE;
 
 saga_core::store_conformance!(Database::new());

@@ -102,7 +102,7 @@ impl<S: Saga> SagaEndpoint<S> {
                 submitted.push(submission);
             }
             core.probes.reached(Point::Received).await;
-            if is_out(Mutation::AckAfterCommit) {
+            if is_out(Mutation::AckAfterSagaCommit) {
                 core.bus.acknowledge(&delivered.iter().map(|it| it.receipt).collect::<Vec<_>>());
             }
             for it in Suspects::among(&core, &mut delivered) {

@@ -132,7 +132,7 @@ impl HandlerEndpoint {
                 Some(_) = tasks.join_next() => continue,
             }
             self.core.probes.reached(Point::Received).await;
-            if is_out(Mutation::AckAfterCommit) {
+            if is_out(Mutation::AckAfterHandlerCommit) {
                 self.core.bus.acknowledge(&batch.iter().map(|it| it.receipt).collect::<Vec<_>>());
             }
             let mut new = self.only_new(std::mem::take(&mut batch), running).await;

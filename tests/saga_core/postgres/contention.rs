@@ -10,7 +10,7 @@ use saga_core::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::fixture::{Database, PATIENCE, eventually};
+use super::fixture::{Database, eventually, patience};
 use crate::lamp::{Electrician, LAMP, Lamp, Lit, Pushed, Watcher, Wire};
 
 /// Messages for the one instance; each goes to both hosts.
@@ -41,7 +41,7 @@ async fn given_two_hosts_when_the_same_messages_for_one_instance_reach_both_at_o
         client.submit::<Lamp>(envelope).await.unwrap()
     };
     let pushed = join_all((1..=PUSHES).flat_map(|n| [push(&one.0, n), push(&other.0, n)]));
-    let outcomes = tokio::time::timeout(PATIENCE, pushed).await.expect("the hosts hold each other up");
+    let outcomes = tokio::time::timeout(patience(), pushed).await.expect("the hosts hold each other up");
     let moved = outcomes.iter().filter(|it| it.outcome() == Some(JournalOutcome::Moved)).count();
     let duplicates = outcomes.iter().filter(|it| **it == Submitted::Duplicate).count();
     assert_eq!((moved as u128, duplicates as u128), (PUSHES, PUSHES));

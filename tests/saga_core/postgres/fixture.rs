@@ -16,8 +16,17 @@ use test_servers::{Postgres, PostgresOptions};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+/// What takes so long never happens, if nobody says how long that is.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The variable of the environment that says how many seconds are enough instead.
+pub const PATIENCE_VARIABLE: &str = "SAGA_TEST_PATIENCE";
+
 /// What takes so long never happens.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) fn patience() -> Duration {
+    let seconds =
+        |text: String| text.parse().unwrap_or_else(|_| panic!("{PATIENCE_VARIABLE} is {text}: seconds are expected"));
+    std::env::var(PATIENCE_VARIABLE).map_or(PATIENCE, |text| Duration::from_secs(seconds(text)))
+}
 
 /// An empty database, and the store that has it open.
 pub(super) struct Database {
@@ -188,7 +197,7 @@ pub(super) async fn commit_patiently(store: &PostgresStore, work: &Arc<Commit>) 
             }
         }
     };
-    tokio::time::timeout(PATIENCE, repeated).await.expect("the store does not come back")
+    tokio::time::timeout(patience(), repeated).await.expect("the store does not come back")
 }
 
 /// Asks until the answer is `Some`.
@@ -201,5 +210,5 @@ pub(super) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Opti
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+    tokio::time::timeout(patience(), asked).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }

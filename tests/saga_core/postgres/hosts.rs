@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Row as _};
 use tokio::sync::Notify;
 
 use super::fixture::{
-    Database, PATIENCE, at, commit, eventually, id, ids, inbox, is_handled, migrator, outbox, sending, timer,
+    Database, at, commit, eventually, id, ids, inbox, is_handled, migrator, outbox, patience, sending, timer,
 };
 
 /// A commit of a process that neither sends nor fires.
@@ -30,7 +30,7 @@ fn left_to_others(commit: &Commit) -> Arc<Commit> {
 /// Waits until the store says that this has changed; what else it says meanwhile is forgotten.
 async fn told_of(store: &PostgresStore, change: Change) {
     let told = async { while store.changed().await != change {} };
-    tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("never told of {change:?}"));
+    tokio::time::timeout(patience(), told).await.unwrap_or_else(|_| panic!("never told of {change:?}"));
 }
 
 /// Waits until the store has said that both have changed, in whatever order.
@@ -44,7 +44,7 @@ async fn told_of_both(store: &PostgresStore) {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("not told of both");
+    tokio::time::timeout(patience(), told).await.expect("not told of both");
 }
 
 /// Takes over whatever there is, as the relay does, until nothing has been there for as long as nobody tells of more.
@@ -59,7 +59,7 @@ async fn take_until(store: &PostgresStore, wanted: &[OutboxId]) {
             taken.extend(ids(&page.rows));
         }
     };
-    tokio::time::timeout(PATIENCE, taking).await.expect("rows are not taken over");
+    tokio::time::timeout(patience(), taking).await.expect("rows are not taken over");
     assert_eq!(taken.into_iter().collect::<Vec<_>>(), wanted, "it took what is not a lost host's");
 }
 

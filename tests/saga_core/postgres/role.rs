@@ -8,7 +8,7 @@ use saga_core::{Change, Commit, Old, PostgresStore, Store, StoreError};
 use sqlx::migrate::Migrator;
 use tokio::sync::Mutex;
 
-use super::fixture::{Database, PATIENCE, at, builder, commit, inbox, instance, outbox, sending, timer, with};
+use super::fixture::{Database, at, builder, commit, inbox, instance, outbox, patience, sending, timer, with};
 
 const PASSWORD: &str = "correct-horse";
 /// Roles belong to all databases of the server: one test at a time makes it.
@@ -87,7 +87,7 @@ async fn given_the_role_when_hosts_share_work_then_it_may_do_all_that_they_need(
     let left =
         Commit { handed_over: false, outbox: vec![outbox(1)], timers: vec![timer(1, at(0))], ..Commit::new(at(0)) };
     let left = host.commit(Arc::new(left)).await.unwrap();
-    let told = tokio::time::timeout(PATIENCE, async { while other.changed().await != Change::Outbox {} });
+    let told = tokio::time::timeout(patience(), async { while other.changed().await != Change::Outbox {} });
     told.await.unwrap();
     assert_eq!(other.take_over(10).await.unwrap().rows[0].0, left[0]);
     host.commit(sending(2..3)).await.unwrap();
