@@ -59,7 +59,7 @@ async fn a_kill_is_survived(layout: &Layout, point: Point, times: u64) {
     place.until_at_rest().await;
     survivor.signal("-TERM");
     assert_eq!(survivor.exit_code(), Some(0));
-    place.assert_as_without_a_crash(point, times).await;
+    place.assert_as_without_a_crash(point, times, layout.two_hosts).await;
 }
 
 /// Orders again and again, each when the one before is completed, until the host is killed.
