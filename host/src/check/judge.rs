@@ -163,7 +163,6 @@ impl Judge {
 
     /// What was produced waits, was handled or was given up; otherwise it is at a broker, or lost.
     fn produced(&self, seen: &Seen, look: &Look, messages: &mut Messages, found: &mut Found) {
-        let given_up: HashSet<Uuid> = look.given_up.iter().map(|(id, _)| *id).collect();
         for it in produced(&seen.journal) {
             let Some((_, receiver)) = RECEIVERS.iter().find(|(name, _)| *name == it.name) else { continue };
             messages.produced += 1;
@@ -173,7 +172,7 @@ impl Judge {
                 *(if dead { &mut messages.given_up } else { &mut messages.handled }) += 1;
             } else if look.waiting.contains(&it.message_id) {
                 messages.under_way += 1;
-            } else if given_up.contains(&it.message_id) {
+            } else if look.given_up_by_any.contains(&it.message_id) {
                 messages.given_up += 1;
             } else if !self.is_kept(self.retention.inbox, it.at) {
                 messages.too_old += 1;
@@ -186,7 +185,7 @@ impl Judge {
             }
         }
         for token in timers(seen) {
-            if self.is_settled && !look.waiting.contains(&token) && !given_up.contains(&token) {
+            if self.is_settled && !look.waiting.contains(&token) && !look.given_up_by_any.contains(&token) {
                 found.add(Kind::Message, format!("the timer {token} runs, and will never fire"));
             }
         }

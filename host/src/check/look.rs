@@ -19,6 +19,8 @@ pub(super) struct Look {
     pub(super) handled: HashSet<(Uuid, String)>,
     /// Which endpoint has given up which of their messages.
     pub(super) given_up: HashSet<(Uuid, String)>,
+    /// Those of the messages that anybody has given up.
+    pub(super) given_up_by_any: HashSet<Uuid>,
     /// Which of their messages wait in the store.
     pub(super) waiting: HashSet<Uuid>,
     pub(super) unreadable: Vec<Unreadable>,
@@ -95,6 +97,7 @@ pub(super) async fn look(source: &mut dyn OrderAudit, ids: &[Uuid], is_settled: 
     let open: Vec<Uuid> = messages.iter().copied().filter(|id| !handled.contains(id)).collect();
     if !open.is_empty() || look.orders.values().any(|it| may_have_given_up(it, &handled)) {
         look.given_up = source.given_up(&messages).await?;
+        look.given_up_by_any = look.given_up.iter().map(|(id, _)| *id).collect();
     }
     if is_settled && !open.is_empty() {
         look.waiting = source.waiting(&open).await?;

@@ -57,8 +57,8 @@ enum Stage {
     Refused,
 }
 
-/// The attempts that are being made now, or wait for a place, each with what its deliveries are acknowledged by when its outcome is committed.
-/// There may be several: when a connection is lost, what it had delivered comes again over the next.
+/// The attempts that are being made now, or wait for a place, each with what its deliveries are acknowledged by when its
+/// outcome is committed. There may be several: when a connection is lost, what it had delivered comes again over the next.
 #[derive(Default)]
 struct Running(Mutex<HashMap<Attempt, Vec<Receipt>>>);
 
