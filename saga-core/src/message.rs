@@ -288,6 +288,13 @@ impl Envelope {
         self.response_address.as_deref().map(destination_of)
     }
 
+    /// Whether it goes to an address that vanishes with its owner, as that of somebody who waits for an answer: when there
+    /// is no such place any more, nobody misses the message.
+    pub fn is_to_temporary_address(&self) -> bool {
+        let query = self.destination_address.as_deref().and_then(|address| address.split_once('?'));
+        query.is_some_and(|(_, query)| query.split('&').any(|it| it == "temporary=true"))
+    }
+
     /// The same message for another attempt. The id stays.
     #[must_use]
     pub fn with_attempt(&self, attempt: u32) -> Self {

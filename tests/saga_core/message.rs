@@ -111,3 +111,20 @@ proptest! {
         prop_assert_eq!(serde_json::from_str::<Envelope>(&json).unwrap(), envelope);
     }
 }
+
+#[test]
+fn given_addresses_when_asked_whether_they_vanish_with_their_owner_then_their_query_tells() {
+    let is_temporary = |address: &str| {
+        let mut envelope = Envelope::raw(Uuid::nil(), "Test:Answer", Body::of(&()));
+        envelope.destination_address = Some(address.to_owned());
+        envelope.is_to_temporary_address()
+    };
+    assert!(is_temporary("queue:replies-1?temporary=true"));
+    assert!(is_temporary("rabbitmq://localhost/shop/bus_1?durable=false&temporary=true"));
+    for address in
+        ["queue:orders", "queue:temporary=true", "queue:orders?temporary=false", "queue:orders?temporary=truely"]
+    {
+        assert!(!is_temporary(address), "{address}");
+    }
+    assert!(!Envelope::raw(Uuid::nil(), "Test:Event", Body::of(&())).is_to_temporary_address(), "it is published");
+}

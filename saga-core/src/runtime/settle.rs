@@ -100,7 +100,7 @@ pub(crate) async fn take_out(core: &Core, ids: &[OutboxId]) {
 /// dead letter can not be stored stays in the outbox.
 async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) -> bool {
     let envelope = &row.envelope;
-    if envelope.destination_address.as_deref().is_some_and(|it| it.contains("temporary=true")) {
+    if envelope.is_to_temporary_address() {
         metrics::counter!("saga_answers_dropped_total").increment(1);
         tracing::debug!(message_id = %envelope.message_id, error, "an answer to somebody who has gone is dropped");
         return true;

@@ -30,7 +30,7 @@ impl Parcel {
     /// requester always has one, and if not, the requester is gone.
     pub(super) fn rerouted(self) -> Result<Self, Self> {
         match self {
-            Self::Row(id, row) if !is_temporary(&row) => Ok(Self::Rerouted(id, row)),
+            Self::Row(id, row) if !row.envelope.is_to_temporary_address() => Ok(Self::Rerouted(id, row)),
             other => Err(other),
         }
     }
@@ -52,8 +52,4 @@ impl Parcel {
             _ => why.to_owned(),
         }
     }
-}
-
-fn is_temporary(row: &OutboxRow) -> bool {
-    row.envelope.destination_address.as_deref().is_some_and(|it| it.contains("temporary=true"))
 }

@@ -76,7 +76,7 @@ impl Ledger {
 
     /// The broker has no place for a message, and has said so.
     pub(super) fn unroutable(&mut self, id: OutboxId, row: &OutboxRow) {
-        if row.envelope.destination_address.as_deref().is_some_and(|it| it.contains("temporary=true")) {
+        if row.envelope.is_to_temporary_address() {
             self.unwanted.insert(id);
         }
     }
