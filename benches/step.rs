@@ -127,12 +127,14 @@ fn envelopes(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn pictures(criterion: &mut Criterion) {
-    criterion.bench_function("machine", |bencher| bencher.iter(Machine::<Order>::new));
+fn graphs(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("graph");
+    group.bench_function("machine", |bencher| bencher.iter(Machine::<Order>::new));
     let machine = Machine::<Order>::new();
-    criterion.bench_function("mermaid", |bencher| bencher.iter(|| machine.mermaid()));
-    criterion.bench_function("table", |bencher| bencher.iter(|| machine.table()));
+    group.bench_function("mermaid", |bencher| bencher.iter(|| machine.mermaid()));
+    group.bench_function("table", |bencher| bencher.iter(|| machine.table()));
+    group.finish();
 }
 
-criterion_group!(benches, steps, envelopes, pictures);
+criterion_group!(benches, steps, envelopes, graphs);
 criterion_main!(benches);

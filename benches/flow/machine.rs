@@ -1,24 +1,62 @@
-//! What the operating system says of this process.
+//! What the operating system says of this process and of its servers.
 
 use std::fs;
+use std::path::PathBuf;
 
-/// CPU seconds that this process has used, user and system.
-pub(crate) fn cpu_seconds() -> f64 {
-    cpu_of(&fs::read_to_string("/proc/self/stat").unwrap_or_default())
+use crate::place::Pairing;
+
+/// CPU seconds that each who takes part has used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cpu {
+    /// This process: hosts, and whoever submits.
+    pub(crate) own: f64,
+    pub(crate) database: f64,
+    pub(crate) broker: f64,
 }
 
-/// CPU seconds that all processes of that name have used; those that have ended since count for nothing.
-pub(crate) fn cpu_seconds_of(name: &str) -> f64 {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let stats = processes.filter_map(|it| fs::read_to_string(it.path().join("stat")).ok());
-    stats.filter(|it| it.contains(&format!("({name})"))).map(|it| cpu_of(&it)).sum()
+impl Cpu {
+    /// Used until now. Of servers that this process has started, theirs alone; of others, everything of that name.
+    pub(crate) fn now(pairing: &Pairing) -> Self {
+        let own = cpu_of(&fs::read_to_string("/proc/self/stat").unwrap_or_default());
+        let database = match pairing.database_folder() {
+            Some(folder) => all(|process| fs::read_link(process.join("cwd")).is_ok_and(|it| it == folder)),
+            None => named("postgres"),
+        };
+        let broker = match pairing.broker_process() {
+            Some(id) => all(|process| process.ends_with(&id)),
+            None => named("beam.smp"),
+        };
+        Self { own, database, broker }
+    }
+
+    /// Microseconds of each for one of `units`, from `before` until now.
+    pub(crate) fn per_unit(self, before: Self, units: usize) -> Self {
+        let each = |now: f64, before: f64| (now - before) / units as f64 * 1e6;
+        Self {
+            own: each(self.own, before.own),
+            database: each(self.database, before.database),
+            broker: each(self.broker, before.broker),
+        }
+    }
 }
 
-/// User and system time in a line of `/proc/PID/stat`.
+/// CPU seconds of all processes that fit, those of their ended children included.
+fn all(fits: impl Fn(&PathBuf) -> bool) -> f64 {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|it| it.path());
+    let stats = processes.filter(fits).filter_map(|it| fs::read_to_string(it.join("stat")).ok());
+    stats.map(|it| cpu_of(&it)).sum()
+}
+
+fn named(name: &str) -> f64 {
+    let named = |process: &PathBuf| fs::read_to_string(process.join("comm")).is_ok_and(|it| it.trim_end() == name);
+    all(named)
+}
+
+/// User and system time in a line of `/proc/PID/stat`, with that of children that have ended.
 fn cpu_of(stat: &str) -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|it| it.parse::<f64>().ok()).unwrap_or_default();
-    (ticks(11) + ticks(12)) / 100.0
+    (ticks(11) + ticks(12) + ticks(13) + ticks(14)) / 100.0
 }
 
 /// Resident memory, MiB.
