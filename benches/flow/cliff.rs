@@ -12,6 +12,7 @@ use order_saga::{
 };
 use saga_core::{Client, Consumer, Envelope, Failure, HandlerContext, HandlerOptions, Output, RuntimeBuilder};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::arguments::{Arguments, Disturbance};
@@ -155,11 +156,15 @@ async fn keep_hot(trouble: Arc<Trouble>) {
     submit::<Order>(&trouble.client, order_id, &submission).await;
     // A step that moves nothing: the order has changed since.
     let overdue = OrderOverdue { order_id, since: DateTime::UNIX_EPOCH };
-    let mut ticks = tokio::time::interval(HOT);
+    // Nobody waits for the one before; with this task they all end.
+    let (mut ticks, mut sending) = (tokio::time::interval(HOT), JoinSet::new());
     loop {
         ticks.tick().await;
         let (client, overdue) = (trouble.client.clone(), overdue.clone());
-        tokio::spawn(async move { submit::<Order>(&client, order_id, &overdue).await });
+        sending.spawn(async move { submit::<Order>(&client, order_id, &overdue).await });
+        while let Some(sent) = sending.try_join_next() {
+            sent.expect("a message");
+        }
     }
 }
 

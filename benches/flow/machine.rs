@@ -15,16 +15,19 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// Used until now. Of servers that this process has started, theirs alone; of others, everything of that name.
+    /// Used until now. Of servers that this process has started, theirs alone; of others, everything of that name; where
+    /// there is none, nothing.
     pub(crate) fn now(pairing: &Pairing) -> Self {
         let own = cpu_of(&fs::read_to_string("/proc/self/stat").unwrap_or_default());
         let database = match pairing.database_folder() {
             Some(folder) => all(|process| fs::read_link(process.join("cwd")).is_ok_and(|it| it == folder)),
-            None => named("postgres"),
+            None if pairing.is_shared() => named("postgres"),
+            None => 0.0,
         };
         let broker = match pairing.broker_process() {
             Some(id) => all(|process| process.ends_with(&id)),
-            None => named("beam.smp"),
+            None if pairing.has_broker() => named("beam.smp"),
+            None => 0.0,
         };
         Self { own, database, broker }
     }

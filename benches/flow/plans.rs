@@ -52,7 +52,7 @@ async fn on_postgres(pairing: &Pairing, place: &Place) -> Value {
             None => plans.push((query, plan)),
         }
     }
-    plans.into_iter().map(|(query, plan)| json!({ "query": folded(&query), "plan": plan })).collect()
+    plans.into_iter().map(|(query, plan)| json!({ "asked": folded(&query), "plan": plan })).collect()
 }
 
 /// The queries as they stand in the store's source.
@@ -65,7 +65,7 @@ async fn on_sqlite(place: &Place) -> Value {
         let explained = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"))).fetch_all(&pool).await;
         let rows = explained.unwrap_or_else(|error| panic!("{query}: {error}"));
         let plan: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
-        plans.push(json!({ "query": folded(&words(query)), "plan": plan.join("\n") }));
+        plans.push(json!({ "asked": folded(&words(query)), "plan": plan.join("\n") }));
     }
     pool.close().await;
     plans.into()

@@ -65,7 +65,10 @@ fn listed(rows: &[Lines]) -> Table {
         let cell = |column: &&str| row.iter().find(|(name, _)| name == column).map_or("", |(_, value)| value);
         table.add_row(columns.iter().map(cell));
     }
-    align(&mut table);
+    let has_texts = rows.iter().flatten().any(|(_, value)| value.contains('\n'));
+    if !has_texts {
+        align(&mut table);
+    }
     table
 }
 

@@ -19,6 +19,8 @@ use crate::watched::{Seen, Watched};
 pub(crate) struct Rig {
     pub(crate) clients: Vec<Client>,
     running: Vec<Running>,
+    /// Its files stay as long as anything runs.
+    _place: Place,
 }
 
 struct Running {
@@ -66,7 +68,7 @@ impl Rig {
             running.push(Running { store, bus: rabbit, stop, task });
         }
         connected(&clients).await;
-        Self { clients, running }
+        Self { clients, running, _place: place.clone() }
     }
 
     /// Stops as it should be stopped.
