@@ -34,9 +34,9 @@ use tracing_subscriber::EnvFilter;
 
 use arguments::{Arguments, Workload};
 
-/// What the service warns of belongs beside its numbers, but for each message that is made to fail; what it tells at
-/// `info` is not measured. `RUST_LOG` says otherwise.
-const LOGGED: &str = "warn,saga_core::runtime::report=error";
+/// What the service warns of belongs beside its numbers, but for each message that is made to fail and each statement that
+/// fills a large database; what it tells at `info` is not measured. `RUST_LOG` says otherwise.
+const LOGGED: &str = "warn,sqlx=error,saga_core::runtime::report=error";
 
 fn main() {
     // What goes wrong in a task would leave everybody else waiting for it.

@@ -100,13 +100,15 @@ async fn against_hosts(arguments: &Arguments, points: &mut [Point]) {
 fn draw(arguments: &Arguments, folder: &Path, [batch, load, hosts]: [&[Point]; 3]) {
     let heading = arguments.heading("order");
     let text = |key: &str| heading[key].as_str().unwrap_or_default().trim_end_matches(':').to_owned();
-    let place = format!("{} + {}", text("store"), text("bus"));
+    let (store, bus) = (text("store"), text("bus"));
+    let place = format!("{store} + {bus}");
+    let file = |name: &str| folder.join(format!("{name}-{store}-{bus}.svg"));
     let curve = |points: &[Point], x: &dyn Fn(&Point) -> f64, of: usize| -> Vec<(f64, f64)> {
         points.iter().map(|it| (x(it), it.median(of))).collect()
     };
     let (at, batch_size) = (|it: &Point| it.at, |it: &Point| it.median(0));
     plots::draw(
-        &folder.join("rate-against-batch.svg"),
+        &file("rate-against-batch"),
         &Plot {
             title: format!("Rate against batch size, {place}"),
             x: "messages a commit, on average",
@@ -116,7 +118,7 @@ fn draw(arguments: &Arguments, folder: &Path, [batch, load, hosts]: [&[Point]; 3
         },
     );
     plots::draw(
-        &folder.join("latency-against-load.svg"),
+        &file("latency-against-load"),
         &Plot {
             title: format!("Latency against load, {place}"),
             x: "share of the top rate",
@@ -130,7 +132,7 @@ fn draw(arguments: &Arguments, folder: &Path, [batch, load, hosts]: [&[Point]; 3
     );
     if hosts.len() > 1 {
         plots::draw(
-            &folder.join("rate-against-hosts.svg"),
+            &file("rate-against-hosts"),
             &Plot {
                 title: format!("Rate against hosts, {place}"),
                 x: "hosts",

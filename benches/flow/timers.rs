@@ -21,7 +21,7 @@ use crate::watched::Seen;
 /// How many alarms are set at the same time.
 const SETTING: usize = 512;
 /// How many alarms are set a second at the least: so long before the first is due the setting begins.
-const SLOWEST: usize = 1_500;
+const SLOWEST: usize = 4_000;
 /// The least time before the first is due.
 const LEAD: Duration = Duration::from_secs(2);
 
