@@ -132,5 +132,5 @@ pub use store::{
 #[cfg(feature = "postgres")]
 pub use store::{PostgresAudit, PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
-pub use store::{SqliteAudit, SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
+pub use store::{SqliteAudit, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 pub use table::{Correlation, On, Rule, defer, ignore, reject};

@@ -24,7 +24,7 @@ pub use memory::{MemoryStore, MemoryStoreBuilder, MemoryWriter};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresAudit, PostgresStore, PostgresStoreBuilder, PostgresWriter};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteAudit, SqliteCell, SqliteCells, SqliteRows, SqliteStore, SqliteStoreBuilder, SqliteWriter};
+pub use sqlite::{SqliteAudit, SqliteStore, SqliteStoreBuilder, SqliteWriter};
 
 /// Where everything is kept. Every adapter passes the conformance suite of the testkit.
 #[async_trait]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
+use rusqlite::types::Value;
+use rusqlite::{Connection, params};
 use saga_core::testkit::conformance::store::{StoreFactory, TestRow};
 use saga_core::{
     Body, Commit, Envelope, InboxRow, InstanceRow, LoadQuery, Point, Probe, SqliteStore, SqliteStoreBuilder,
@@ -72,12 +74,11 @@ impl StoreFactory for Folder {
 
 struct TestRows;
 
-#[async_trait]
 impl SqliteWriter<TestRow> for TestRows {
-    async fn write(&self, connection: &mut SqliteConnection, rows: &[&TestRow]) -> Result<(), sqlx::Error> {
+    fn write(&self, connection: &Connection, rows: &[&TestRow]) -> rusqlite::Result<()> {
+        let mut insert = connection.prepare_cached("INSERT INTO test_rows (text, spoiled) VALUES (?, ?)")?;
         for row in rows {
-            let insert = sqlx::query("INSERT INTO test_rows (text, spoiled) VALUES (?, ?)");
-            insert.bind(&row.text).bind(row.spoiled).execute(&mut *connection).await?;
+            insert.execute(params![row.text, row.spoiled])?;
         }
         Ok(())
     }
@@ -264,22 +265,29 @@ async fn given_no_tables_when_something_is_committed_then_the_store_is_not_avail
 
 /// Reads settings of the connection that it is given.
 #[derive(Default)]
-struct Settings(Arc<Mutex<Vec<String>>>);
+struct Settings(Arc<std::sync::Mutex<Vec<String>>>);
 
 #[derive(Debug)]
 struct Look;
 
-#[async_trait]
 impl SqliteWriter<Look> for Settings {
-    async fn write(&self, connection: &mut SqliteConnection, _: &[&Look]) -> Result<(), sqlx::Error> {
-        *self.0.lock().await = settings(connection).await;
+    fn write(&self, connection: &Connection, _: &[&Look]) -> rusqlite::Result<()> {
+        let text = |value: Value| match value {
+            Value::Text(text) => text,
+            Value::Integer(number) => number.to_string(),
+            other => format!("{other:?}"),
+        };
+        let settings = SETTINGS.iter().map(|pragma| connection.query_row(pragma, [], |row| row.get(0)).map(text));
+        *self.0.lock().unwrap() = settings.collect::<Result<_, _>>()?;
         Ok(())
     }
 }
 
+const SETTINGS: [&str; 4] = ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys", "PRAGMA busy_timeout"];
+
 async fn settings(connection: &mut SqliteConnection) -> Vec<String> {
     let mut found = Vec::new();
-    for pragma in ["PRAGMA journal_mode", "PRAGMA synchronous", "PRAGMA foreign_keys", "PRAGMA busy_timeout"] {
+    for pragma in SETTINGS {
         let row = sqlx::query(pragma).fetch_one(&mut *connection).await.unwrap();
         found.push(row.try_get(0).unwrap_or_else(|_| row.get::<i64, _>(0).to_string()));
     }
@@ -290,11 +298,11 @@ async fn settings(connection: &mut SqliteConnection) -> Vec<String> {
 async fn given_a_store_when_its_settings_are_read_then_they_are_what_is_promised() {
     const PROMISED: [&str; 4] = ["wal", "2", "1", "5000"];
     let folder = Folder::new();
-    let writer = Arc::new(Mutex::default());
+    let writer = Arc::new(std::sync::Mutex::default());
     let store = folder.builder().writer::<Look, _>(Settings(writer.clone())).open().await.unwrap();
     store.migrate(&migrator()).await.unwrap();
     store.commit(commit(|it| it.rows = vec![Arc::new(Look)])).await.unwrap();
-    assert_eq!(*writer.lock().await, PROMISED);
+    assert_eq!(*writer.lock().unwrap(), PROMISED);
     let mut reader = store.reader().acquire().await.unwrap();
     assert_eq!(settings(&mut reader).await, PROMISED);
     let written = sqlx::query("DELETE FROM saga_inbox").execute(&mut *reader).await;
@@ -364,9 +372,8 @@ async fn given_a_writer_that_panics_when_it_is_met_then_its_commit_is_refused_an
     #[derive(Debug)]
     struct Grenade;
     struct Thrower;
-    #[async_trait]
     impl SqliteWriter<Grenade> for Thrower {
-        async fn write(&self, _: &mut SqliteConnection, _: &[&Grenade]) -> Result<(), sqlx::Error> {
+        fn write(&self, _: &Connection, _: &[&Grenade]) -> rusqlite::Result<()> {
             panic!("boom")
         }
     }

@@ -1,6 +1,5 @@
 //! Orders and notifications in SQLite; the tables are those of `migrations/sqlite/0002_orders.sql`.
 //!
-//! A statement costs the same whatever it does, so the rows of a batch go into one statement a table.
 //! `OR FAIL` saves SQLite the journal it would keep of each statement: a failure rolls the whole transaction back anyway.
 
 use std::collections::HashMap;
@@ -9,9 +8,10 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
-use saga_core::{Body, SqliteCell, SqliteRows, SqliteWriter};
+use rusqlite::{Connection, Statement, params};
+use saga_core::{Body, SqliteWriter};
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use sqlx::{Row as _, SqlitePool};
 use uuid::Uuid;
 
 use crate::orders::{
@@ -24,95 +24,68 @@ use crate::orders::{
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SqliteOrderRows;
 
-#[async_trait]
 impl SqliteWriter<OrderRow> for SqliteOrderRows {
-    /// Writes new orders first, then the last status of each order.
-    async fn write(&self, connection: &mut SqliteConnection, rows: &[&OrderRow]) -> Result<(), sqlx::Error> {
-        let mut submitted = Vec::new();
-        let mut statuses = HashMap::new();
+    fn write(&self, connection: &Connection, rows: &[&OrderRow]) -> rusqlite::Result<()> {
+        let mut order = connection.prepare_cached(ORDER)?;
+        let mut item = connection.prepare_cached(ITEM)?;
+        let mut status = connection.prepare_cached(STATUS)?;
         for row in rows {
             match row {
-                OrderRow::Submitted(order) => submitted.push(order),
-                OrderRow::Status { id, status, at } => {
-                    statuses.insert(*id, (status.name(), text(*at)));
+                OrderRow::Submitted(it) => insert_order(it, &mut order, &mut item)?,
+                OrderRow::Status { id, status: name, at } => {
+                    let updated = status.execute(params![id.to_string(), name.name(), text(*at)])?;
+                    if updated != 1 {
+                        // A status of an order that is not there would part the saga from its order: refuse it.
+                        return Err(rusqlite::Error::StatementChangedRows(updated));
+                    }
                 }
             }
-        }
-        if !submitted.is_empty() {
-            insert_orders(connection, &submitted).await?;
-        }
-        if !statuses.is_empty() {
-            update_statuses(connection, &statuses).await?;
         }
         Ok(())
     }
 }
 
-static ORDERS: SqliteRows = SqliteRows::new(
-    "INSERT OR FAIL INTO orders (id, user_id, status, total, submission_id, fingerprint, created_at, updated_at)",
-    "(?,?,?,?,?,?,?,?)",
-    "",
-);
+const ORDER: &str = "INSERT OR FAIL INTO orders
+       (id, user_id, status, total, submission_id, fingerprint, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 
-static ITEMS: SqliteRows = SqliteRows::new(
-    "INSERT OR FAIL INTO order_items (order_id, position, product_id, quantity, price)",
-    "(?,?,?,?,?)",
-    "",
-);
+const ITEM: &str =
+    "INSERT OR FAIL INTO order_items (order_id, position, product_id, quantity, price) VALUES (?, ?, ?, ?, ?)";
 
-static STATUSES: SqliteRows = SqliteRows::new(
-    "WITH new (id, status, at) AS (",
-    "(?,?,?)",
-    ") UPDATE OR FAIL orders SET status = new.status, updated_at = new.at FROM new WHERE orders.id = new.id",
-);
+const STATUS: &str = "UPDATE OR FAIL orders SET status = ?2, updated_at = ?3 WHERE id = ?1";
 
-static NOTIFICATIONS: SqliteRows = SqliteRows::new(
-    "INSERT INTO notifications
-       (id, order_id, user_id, kind, result, message_id, conversation_id, attempts, created_at)",
-    "(?,?,?,?,?,?,?,?,?)",
-    " ON CONFLICT (order_id, kind) DO NOTHING",
-);
+const NOTIFICATION: &str = "INSERT INTO notifications
+       (id, order_id, user_id, kind, result, message_id, conversation_id, attempts, created_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id, kind) DO NOTHING";
 
-#[async_trait]
 impl SqliteWriter<Notification> for SqliteOrderRows {
     /// The first notification of a kind stays: a second one says nothing new.
-    async fn write(&self, connection: &mut SqliteConnection, rows: &[&Notification]) -> Result<(), sqlx::Error> {
-        let cells = rows.iter().flat_map(|it| -> [SqliteCell; 9] {
-            let (user, kind, result) = ((&*it.user_id).into(), it.kind.name().into(), (&*it.result).into());
-            let (message, conversation) = (it.message_id.into(), it.conversation_id.into());
-            let (attempts, at) = (i64::from(it.attempts).into(), text(it.created_at).into());
-            [it.id.into(), it.order_id.into(), user, kind, result, message, conversation, attempts, at]
-        });
-        NOTIFICATIONS.execute(connection, cells.collect()).await.map(drop)
+    fn write(&self, connection: &Connection, rows: &[&Notification]) -> rusqlite::Result<()> {
+        let mut insert = connection.prepare_cached(NOTIFICATION)?;
+        for it in rows {
+            insert.execute(params![
+                it.id.to_string(),
+                it.order_id.to_string(),
+                it.user_id,
+                it.kind.name(),
+                it.result,
+                it.message_id.to_string(),
+                it.conversation_id.to_string(),
+                it.attempts,
+                text(it.created_at),
+            ])?;
+        }
+        Ok(())
     }
 }
 
-async fn insert_orders(connection: &mut SqliteConnection, orders: &[&StoredOrder]) -> Result<(), sqlx::Error> {
-    let rows = orders.iter().flat_map(|it| -> [SqliteCell; 8] {
-        let (user, status, total) = ((&*it.user_id).into(), it.status.name().into(), it.total.to_string().into());
-        let (submission, fingerprint) = (it.submission_id.into(), (&*it.fingerprint).into());
-        let (created, updated) = (text(it.created_at).into(), text(it.updated_at).into());
-        [it.id.into(), user, status, total, submission, fingerprint, created, updated]
-    });
-    ORDERS.execute(connection, rows.collect()).await?;
-    let items = orders.iter().flat_map(|order| (0_i64..).zip(&order.items).map(|item| (order.id, item)));
-    let rows = items.flat_map(|(order_id, (position, item))| -> [SqliteCell; 5] {
-        let (product, quantity) = ((&*item.product_id).into(), i64::from(item.quantity).into());
-        [order_id.into(), position.into(), product, quantity, item.price.to_string().into()]
-    });
-    ITEMS.execute(connection, rows.collect()).await.map(drop)
-}
-
-async fn update_statuses(
-    connection: &mut SqliteConnection,
-    statuses: &HashMap<Uuid, (&str, String)>,
-) -> Result<(), sqlx::Error> {
-    let rows = statuses
-        .iter()
-        .flat_map(|(id, (status, at))| -> [SqliteCell; 3] { [(*id).into(), (*status).into(), at.as_str().into()] });
-    let updated = STATUSES.execute(connection, rows.collect()).await?;
-    // A status of an order that is not there would part the saga from its order: refuse it.
-    if updated == statuses.len() as u64 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+fn insert_order(it: &StoredOrder, order: &mut Statement<'_>, item: &mut Statement<'_>) -> rusqlite::Result<()> {
+    let (id, total, submission_id) = (it.id.to_string(), it.total.to_string(), it.submission_id.to_string());
+    let (created, updated) = (text(it.created_at), text(it.updated_at));
+    order.execute(params![id, it.user_id, it.status.name(), total, submission_id, it.fingerprint, created, updated])?;
+    for (position, of) in (0_i64..).zip(&it.items) {
+        item.execute(params![id, position, of.product_id, of.quantity, of.price.to_string()])?;
+    }
+    Ok(())
 }
 
 /// The condition on `status` is that of the index `orders_undecided`, word for word.

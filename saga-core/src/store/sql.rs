@@ -3,35 +3,25 @@
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-
-use async_trait::async_trait;
-use futures_util::FutureExt;
 
 use crate::commit::Commit;
 use crate::failure::Failure;
 use crate::saga::Row;
 use crate::store::{Page, StoreError, Unreadable};
 
-/// A writer of rows of one type, which it is given untyped; `C` is the connection that it writes on.
-#[async_trait]
-pub(super) trait WriteRows<C>: Send + Sync {
-    async fn write(&self, connection: &mut C, rows: &[&Arc<dyn Row>]) -> Result<(), sqlx::Error>;
-}
+/// The registered writers, by the type of their rows; `W` is what a backend asks of them.
+pub(super) struct Writers<W: ?Sized>(HashMap<TypeId, Arc<W>>);
 
-/// The registered writers, by the type of their rows.
-pub(super) struct Writers<C>(HashMap<TypeId, Arc<dyn WriteRows<C>>>);
-
-impl<C> Default for Writers<C> {
+impl<W: ?Sized> Default for Writers<W> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<C: Send> Writers<C> {
+impl<W: ?Sized> Writers<W> {
     /// Registers the writer of the rows of type `R`.
-    pub(super) fn add<R: Row>(&mut self, writer: Arc<dyn WriteRows<C>>) {
+    pub(super) fn add<R: Row>(&mut self, writer: Arc<W>) {
         self.0.insert(TypeId::of::<R>(), writer);
     }
 
@@ -49,23 +39,16 @@ impl<C: Send> Writers<C> {
         }
     }
 
-    /// Writes the rows of all commits, those of one type together; `error` says what a database's error means.
-    pub(super) async fn write(
-        &self,
-        connection: &mut C,
-        rows: impl Iterator<Item = &Arc<dyn Row>> + Send,
-        error: fn(&sqlx::Error) -> StoreError,
-    ) -> Result<(), StoreError> {
-        for (row_type, rows) in by_type(rows) {
-            let Some(writer) = self.0.get(&row_type) else { continue };
-            match AssertUnwindSafe(writer.write(connection, &rows)).catch_unwind().await {
-                Ok(Ok(())) => {}
-                Ok(Err(refused)) => return Err(error(&refused)),
-                Err(panic) => return Err(StoreError::Rejected(Failure::panicked(&*panic).to_string())),
-            }
-        }
-        Ok(())
+    /// Each writer with the rows that are its own, in the order in which their types first occur.
+    pub(super) fn of<'a>(&self, rows: &'a [Arc<dyn Row>]) -> Vec<(&W, Vec<&'a Arc<dyn Row>>)> {
+        let with_writer = by_type(rows).into_iter();
+        with_writer.filter_map(|(row_type, rows)| Some((&**self.0.get(&row_type)?, rows))).collect()
     }
+}
+
+/// What is said of a writer that panicked: its commit is at fault.
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> StoreError {
+    StoreError::Rejected(Failure::panicked(panic).to_string())
 }
 
 /// The rows as what they are; a writer is only given rows of its own type.
@@ -74,7 +57,7 @@ pub(super) fn typed<'a, R: Row>(rows: &[&'a Arc<dyn Row>]) -> Vec<&'a R> {
 }
 
 /// The rows by type; the types in the order in which they first occur.
-fn by_type<'a>(rows: impl Iterator<Item = &'a Arc<dyn Row>>) -> Vec<(TypeId, Vec<&'a Arc<dyn Row>>)> {
+fn by_type(rows: &[Arc<dyn Row>]) -> Vec<(TypeId, Vec<&Arc<dyn Row>>)> {
     let mut types: Vec<(TypeId, Vec<&Arc<dyn Row>>)> = Vec::new();
     for row in rows {
         let row_type = type_of(row);

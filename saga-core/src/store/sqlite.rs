@@ -12,18 +12,20 @@ mod open;
 mod purge;
 mod read;
 mod text;
-mod values;
 mod writer;
 
 use std::any::TypeId;
+use std::fmt::Display;
 use std::sync::Arc;
+use std::thread;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection, SqlitePool};
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::domain::{Writers, erased};
@@ -37,8 +39,6 @@ use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Old, Page, Store,
 
 pub use self::audit::SqliteAudit;
 pub use self::domain::SqliteWriter;
-pub use self::encode::{SqliteCell, SqliteCells};
-pub use self::values::SqliteRows;
 
 /// Builds a [`SqliteStore`].
 #[must_use]
@@ -51,9 +51,9 @@ pub struct SqliteStoreBuilder {
 /// Keeps everything in one SQLite database (WAL, `synchronous=FULL`): what was committed survives `kill -9` and a loss
 /// of power.
 ///
-/// One process at a time works on a database; the others are refused when they open it. Within the process one task
+/// One process at a time works on a database; the others are refused when they open it. Within the process one thread
 /// writes, and commits in one transaction whatever is waiting; readers never wait for it. A clone is another handle on
-/// the same store; with the last one the task ends, and a commit that nobody waits for any more may be lost with it.
+/// the same store; with the last one the thread ends, and a commit that nobody waits for any more may be lost with it.
 #[derive(Clone)]
 pub struct SqliteStore(Arc<Inner>);
 
@@ -64,7 +64,8 @@ struct Inner {
     readers: SqlitePool,
     writers: Arc<Writers>,
     commands: mpsc::Sender<Command>,
-    task: AbortHandle,
+    /// Cancelled when the last handle is gone.
+    dropped: CancellationToken,
 }
 
 impl SqliteStoreBuilder {
@@ -90,21 +91,28 @@ impl SqliteStoreBuilder {
     pub async fn open(self) -> Result<SqliteStore, StoreError> {
         let database = Database::at(&self.url)?;
         let lock = database.lock().await?;
-        let connection = database.connect(&lock, true).await?;
+        let opening = database.clone();
+        let connection = tokio::task::spawn_blocking(move || opening.connect_writer(true)).await;
+        let connection = connection.unwrap_or_else(|error| Err(not_started(&error)))?;
         let readers = database.readers();
         let writers = Arc::new(self.writers);
         let (commands, receiver) = mpsc::channel(WAITING);
+        let dropped = CancellationToken::new();
         let writer = Writer {
             database: database.clone(),
-            lock: lock.clone(),
             writers: writers.clone(),
             probes: self.probes,
             commands: receiver,
             connection: Some(connection),
+            dropped: dropped.clone(),
+            executor: Handle::current(),
+            next_id: None,
+            lock: Some(lock.clone()),
         };
-        let task = tokio::spawn(writer.run()).abort_handle();
+        let thread = thread::Builder::new().name("saga-sqlite-writer".to_owned());
+        thread.spawn(move || writer.run()).map_err(|error| not_started(&error))?;
         let lock = Mutex::new(Some(lock));
-        Ok(SqliteStore(Arc::new(Inner { database, lock, readers, writers, commands, task })))
+        Ok(SqliteStore(Arc::new(Inner { database, lock, readers, writers, commands, dropped })))
     }
 }
 
@@ -126,7 +134,7 @@ impl SqliteStore {
     /// When a migration fails (it is rolled back), or what was applied before is not what the migrator holds.
     pub async fn migrate(&self, migrator: &Migrator) -> Result<(), StoreError> {
         let lock = self.0.lock.lock().await;
-        let mut connection = self.0.database.connect(lock.as_ref().ok_or_else(closed)?, false).await?;
+        let mut connection = self.0.database.connect_migrator(lock.as_ref().ok_or_else(closed)?).await?;
         migrate::run(migrator, &mut connection).await?;
         connection.close().await.map_err(|error| error::of_query("the database can not be closed", &error))
     }
@@ -173,7 +181,7 @@ impl SqliteStore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.task.abort();
+        self.dropped.cancel();
     }
 }
 
@@ -245,6 +253,10 @@ impl Store for SqliteStore {
     fn writes(&self, row: TypeId) -> bool {
         self.0.writers.contains(row)
     }
+}
+
+fn not_started(error: &dyn Display) -> StoreError {
+    StoreError::Unavailable(format!("the writer can not be started: {error}"))
 }
 
 fn closed() -> StoreError {

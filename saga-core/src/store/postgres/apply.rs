@@ -6,9 +6,9 @@ use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres, Row as _};
 use uuid::Uuid;
 
-use super::domain::Writers;
+use super::domain::{self, Writers};
 use super::encode::{DeadLetters, Inbox, Instances, Journal, Marks, Outbox, Timers, sorted};
-use super::error::{of_insert, of_statement, of_writer};
+use super::error::{of_insert, of_statement};
 use super::text::time;
 use super::watch;
 use crate::commit::{Commit, InboxRow, OutboxId};
@@ -39,7 +39,7 @@ pub(super) async fn apply(
     }
     mark(connection, commit).await?;
     write_journal(connection, commit).await?;
-    writers.write(connection, commit.rows.iter(), of_writer).await?;
+    domain::write(writers, connection, &commit.rows).await?;
     write_timers(connection, commit).await?;
     if !commit.cancelled.is_empty() {
         delete_timers(connection, &commit.cancelled).await?;

@@ -1,270 +1,261 @@
-//! What a transaction writes: the parts of its commits, in the order in which `Commit` declares them.
+//! What a transaction writes: the parts of a commit, in the order in which `Commit` declares them, row by row with
+//! statements that stay prepared. `OR FAIL` saves SQLite the journal it would keep of each statement: a failure rolls the
+//! whole transaction back anyway.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::borrow::Cow;
 
-use sqlx::SqliteConnection;
+use rusqlite::{CachedStatement, Connection, Params, params};
 use uuid::Uuid;
 
-use super::domain::Writers;
-use super::encode::{Encoded, SqliteCells};
-use super::error::{of_statement, of_writer};
-use super::text;
-use super::values::SqliteRows;
-use crate::commit::{Commit, FaultMark, InboxRow, Mark, OutboxId};
+use super::domain::{self, Writers};
+use super::encode::Encoded;
+use super::error::of_statement;
+use super::text::{id, number, time};
+use crate::commit::{Commit, FaultMark, InboxRow, OutboxId};
 use crate::mutation::{Mutation, is_out};
-use crate::probe::{Point, Probes};
+use crate::probe::Point;
 use crate::store::StoreError;
 
-static INBOX: SqliteRows =
-    SqliteRows::new("INSERT OR FAIL INTO saga_inbox (message_id, endpoint, handled_at)", "(?,?,?)", "");
+const INBOX: &str = "INSERT OR FAIL INTO saga_inbox (message_id, endpoint, handled_at) VALUES (?, ?, ?)";
 
-static NEW_INSTANCES: SqliteRows = SqliteRows::new(
-    "INSERT OR FAIL INTO saga_instances (id, saga, version, state, data, timers, created_at, updated_at)",
-    "(?,?,?,?,?,?,?,?)",
-    "",
-);
+const FORGET: &str = "DELETE FROM saga_inbox WHERE message_id = ? AND endpoint = ?";
 
-static INSTANCES: SqliteRows = SqliteRows::new(
-    "WITH new (id, saga, expected, version, state, data, timers, at) AS (",
-    "(?,?,?,?,?,?,?,?)",
-    ") UPDATE OR FAIL saga_instances AS old SET version = new.version, state = new.state, data = new.data,
-         timers = new.timers, updated_at = new.at
-       FROM new WHERE old.id = new.id AND old.saga = new.saga AND old.version = new.expected",
-);
+const REDRIVE: &str = "UPDATE saga_dead_letters SET redriven_at = ? WHERE redriven_at IS NULL AND id = ?";
 
-static MARKS: SqliteRows = SqliteRows::new(
-    "WITH mark (id, saga, retries, touches_fault, fault) AS (",
-    "(?,?,?,?,?)",
-    ") UPDATE OR FAIL saga_instances AS it SET retry_count = it.retry_count + mark.retries,
-         fault = CASE WHEN mark.touches_fault THEN mark.fault ELSE it.fault END
-       FROM mark WHERE it.id = mark.id AND it.saga = mark.saga",
-);
+const NEW_INSTANCE: &str =
+    "INSERT OR FAIL INTO saga_instances (id, saga, version, state, data, timers, created_at, updated_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7)";
 
-static JOURNAL: SqliteRows = SqliteRows::new(
-    "INSERT OR FAIL INTO saga_journal (instance_id, saga, version, endpoint, message_id, message_type, message,
-       conversation_id, initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at)",
-    "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-    "",
-);
+const INSTANCE: &str = "UPDATE OR FAIL saga_instances
+     SET version = ?4, state = ?5, data = ?6, timers = ?7, updated_at = ?8
+     WHERE id = ?1 AND saga = ?2 AND version = ?3";
 
-static TIMERS: SqliteRows = SqliteRows::new(
-    "INSERT OR REPLACE INTO saga_timers
-       (token, kind, endpoint, due, message_id, message_type, envelope, created_at)",
-    "(?,?,?,?,?,?,?,?)",
-    "",
-);
+const MARK: &str = "UPDATE OR FAIL saga_instances
+     SET retry_count = retry_count + ?3, fault = CASE WHEN ?4 THEN ?5 ELSE fault END WHERE id = ?1 AND saga = ?2";
 
-static OUTBOX: SqliteRows = SqliteRows::new(
-    "INSERT OR FAIL INTO saga_outbox (message_id, message_type, destination, envelope, created_at, id)",
-    "(?,?,?,?,?,?)",
-    "",
-);
+const JOURNAL: &str =
+    "INSERT OR FAIL INTO saga_journal (instance_id, saga, version, endpoint, message_id, message_type,
+       message, conversation_id, initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-static DEAD_LETTERS: SqliteRows = SqliteRows::new(
-    "INSERT OR REPLACE INTO saga_dead_letters
-       (id, endpoint, saga, reason, error, attempts, message_id, message_type, envelope, at)",
-    "(?,?,?,?,?,?,?,?,?,?)",
-    "",
-);
+const TIMER: &str = "INSERT OR REPLACE INTO saga_timers
+       (token, kind, endpoint, due, message_id, message_type, envelope, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
 
-const DELETE_TIMERS: &str = "DELETE FROM saga_timers WHERE token IN (SELECT value FROM json_each(?))";
+const DELETE_TIMER: &str = "DELETE FROM saga_timers WHERE token = ?";
 
-/// The commits of one transaction, and their rows as SQLite takes them.
-pub(super) struct Group<'a> {
-    commits: &'a [Arc<Commit>],
-    rows: Encoded,
-}
+const OUTBOX: &str = "INSERT OR FAIL INTO saga_outbox
+       (id, message_id, message_type, destination, envelope, created_at) VALUES (?, ?, ?, ?, ?, ?)";
 
-impl<'a> Group<'a> {
-    /// `rows` are those of the commits, in their order.
-    pub(super) fn new(commits: &'a [Arc<Commit>], rows: Encoded) -> Self {
-        Self { commits, rows }
-    }
+const SETTLE: &str = "DELETE FROM saga_outbox WHERE id = ?";
 
-    /// One part of all commits.
-    fn part<T>(&self, part: impl Fn(&'a Commit) -> &'a [T]) -> Vec<&'a T> {
-        self.commits.iter().flat_map(|commit| part(commit)).collect()
-    }
-}
+const DEAD_LETTER: &str = "INSERT OR REPLACE INTO saga_dead_letters
+       (id, endpoint, saga, reason, error, attempts, message_id, message_type, envelope, at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// Writes the commits into the transaction that is open on the connection; `first` is the id of the first outbox row.
-pub(super) async fn apply(
-    connection: &mut SqliteConnection,
-    mut group: Group<'_>,
+/// Writes the commit into the transaction that is open on the connection; `first` is the id of its first outbox row.
+/// `reached` is told of the points on the way.
+pub(super) fn apply(
+    connection: &Connection,
+    commit: &Commit,
+    rows: &Encoded,
     first: OutboxId,
     writers: &Writers,
-    probes: &Probes,
+    reached: &dyn Fn(Point) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    redrive(connection, &group).await?;
-    handle(connection, &mut group, probes).await?;
-    move_instances(connection, &mut group, probes).await?;
-    let refused = |what| move |error: sqlx::Error| of_statement(what, &error, StoreError::Rejected);
-    let Encoded { journal, timers, outbox, dead_letters, .. } = std::mem::take(&mut group.rows);
+    forget(connection, &commit.forgotten)?;
+    redrive(connection, commit)?;
+    if !commit.inbox.is_empty() {
+        handle(connection, commit, rows)?;
+        reached(Point::InboxWritten)?;
+    }
+    if !commit.instances.is_empty() {
+        move_instances(connection, commit, rows)?;
+        reached(Point::InstanceWritten)?;
+    }
+    mark(connection, commit)?;
+    write_journal(connection, commit, rows)?;
+    domain::write(writers, connection, &commit.rows)?;
+    write_timers(connection, commit, rows)?;
+    let mut cancel = Statement::new(connection, DELETE_TIMER, "a timer can not be cancelled", StoreError::Rejected);
+    for token in &commit.cancelled {
+        cancel.execute([id(*token)])?;
+    }
+    fire(connection, &commit.fired)?;
+    write_outbox(connection, commit, rows, first)?;
+    let mut settle = Statement::new(connection, SETTLE, "a sent row can not be removed", StoreError::Rejected);
+    for row in &commit.settled {
+        settle.execute([row])?;
+    }
+    bury(connection, commit, rows)
+}
 
-    let marks = merge(group.part(|it| &it.marks));
-    MARKS.execute(connection, marks).await.map_err(refused("an instance can not be marked"))?;
-    JOURNAL.execute(connection, journal).await.map_err(refused("the journal can not be written"))?;
-    writers.write(connection, group.commits.iter().flat_map(|commit| &commit.rows), of_writer).await?;
-    TIMERS.execute(connection, timers).await.map_err(refused("a timer can not be written"))?;
-    delete(
-        connection,
-        DELETE_TIMERS,
-        group.part(|it| &it.cancelled).into_iter().map(|token| format!("\"{}\"", text::id(*token))),
-    )
-    .await?;
-    fire(connection, &group).await?;
-    OUTBOX.execute(connection, with_ids(outbox, first)).await.map_err(refused("the outbox can not be written"))?;
-    delete(
-        connection,
-        "DELETE FROM saga_outbox WHERE id IN (SELECT value FROM json_each(?))",
-        group.part(|it| &it.settled).into_iter().map(OutboxId::to_string),
-    )
-    .await?;
-    DEAD_LETTERS.execute(connection, dead_letters).await.map_err(refused("a dead letter can not be written"))?;
+fn forget(connection: &Connection, rows: &[InboxRow]) -> Result<(), StoreError> {
+    let mut forget = Statement::new(connection, FORGET, "an inbox row can not be removed", StoreError::Rejected);
+    for row in rows {
+        forget.execute(params![id(row.message_id), &*row.endpoint])?;
+    }
     Ok(())
 }
 
-/// Gives each row of the outbox its id, behind its other values.
-fn with_ids(outbox: SqliteCells, first: OutboxId) -> SqliteCells {
-    let columns = OUTBOX.columns() - 1;
-    let mut ids = first..;
-    let mut rows = SqliteCells::with_capacity(outbox.len() / columns * OUTBOX.columns());
-    for (index, cell) in outbox.into_iter().enumerate() {
-        rows.push(cell);
-        if (index + 1) % columns == 0 {
-            rows.push(ids.next().into());
-        }
-    }
-    rows
-}
-
-async fn redrive(connection: &mut SqliteConnection, group: &Group<'_>) -> Result<(), StoreError> {
-    forget(connection, group.part(|it| &it.forgotten)).await?;
-    for commit in group.commits.iter().filter(|commit| !commit.redriven.is_empty()) {
-        let redriven = sqlx::query(
-            "UPDATE saga_dead_letters SET redriven_at = ?
-             WHERE redriven_at IS NULL AND id IN (SELECT value FROM json_each(?))",
-        )
-        .bind(text::time(commit.at))
-        .bind(text::ids(&commit.redriven))
-        .execute(&mut *connection)
-        .await
-        .map_err(|error| of_statement("a dead letter can not be redriven", &error, StoreError::Conflict))?;
-        if redriven.rows_affected() != commit.redriven.len() as u64 {
-            let text = match &commit.redriven[..] {
-                [id] => format!("dead letter {id} is not there, or was redriven before"),
-                ids => format!("one of {} dead letters is not there, or was redriven before", ids.len()),
-            };
+fn redrive(connection: &Connection, commit: &Commit) -> Result<(), StoreError> {
+    let mut redrive = Statement::new(connection, REDRIVE, "a dead letter can not be redriven", StoreError::Conflict);
+    for letter in &commit.redriven {
+        if redrive.execute(params![time(commit.at), id(*letter)])? == 0 {
+            let text = format!("dead letter {letter} is not there, or was redriven before");
             return Err(StoreError::Conflict(text));
         }
     }
     Ok(())
 }
 
-async fn forget(connection: &mut SqliteConnection, rows: Vec<&InboxRow>) -> Result<(), StoreError> {
-    let keys = rows.into_iter().map(|row| {
-        serde_json::Value::from_iter([text::id(row.message_id).to_string(), row.endpoint.to_string()]).to_string()
-    });
-    let sql = "DELETE FROM saga_inbox WHERE (message_id, endpoint) IN
-       (SELECT value ->> 0, value ->> 1 FROM json_each(?))";
-    delete(connection, sql, keys).await.map(drop)
-}
-
-async fn handle(connection: &mut SqliteConnection, group: &mut Group<'_>, probes: &Probes) -> Result<(), StoreError> {
-    let rows = std::mem::take(&mut group.rows.inbox);
-    if rows.is_empty() {
-        return Ok(());
-    }
+fn handle(connection: &Connection, commit: &Commit, rows: &Encoded) -> Result<(), StoreError> {
     if is_out(Mutation::InboxCheck) {
-        forget(connection, group.part(|it| &it.inbox)).await?;
+        forget(connection, &commit.inbox)?;
     }
-    INBOX
-        .execute(connection, rows)
-        .await
-        .map_err(|error| of_statement("one of the messages was handled before", &error, StoreError::Conflict))?;
-    probes.reached(Point::InboxWritten).await;
+    let mut insert = Statement::new(connection, INBOX, "a message was handled before", StoreError::Conflict);
+    for row in &commit.inbox {
+        insert.execute(params![id(row.message_id), &*row.endpoint, rows.at])?;
+    }
     Ok(())
 }
 
-async fn move_instances(
-    connection: &mut SqliteConnection,
-    group: &mut Group<'_>,
-    probes: &Probes,
-) -> Result<(), StoreError> {
-    let new = std::mem::take(&mut group.rows.new_instances);
-    let old = std::mem::take(&mut group.rows.instances);
-    if new.is_empty() && old.is_empty() {
-        return Ok(());
-    }
-    NEW_INSTANCES.execute(connection, new).await.map_err(|error| {
-        of_statement("an instance that was to be new is there already", &error, StoreError::Conflict)
-    })?;
-    let expected = (old.len() / INSTANCES.columns()) as u64;
+fn move_instances(connection: &Connection, commit: &Commit, rows: &Encoded) -> Result<(), StoreError> {
     #[cfg(feature = "mutations")]
-    super::mutated::expect_any_version(connection, &group.part(|it| &it.instances)).await?;
-    let moved = INSTANCES
-        .execute(connection, old)
-        .await
-        .map_err(|error| of_statement("an instance can not be written", &error, StoreError::Conflict))?;
-    if moved != expected {
-        let rows = group.part(|it| &it.instances);
-        let which = match &rows[..] {
-            [it] => format!(": {} {} was expected at version {}", it.saga, it.id, it.expected),
-            _ => String::new(),
-        };
-        return Err(StoreError::Conflict(format!("{} of {expected} instances have moved{which}", expected - moved)));
+    super::mutated::expect_any_version(connection, &commit.instances)?;
+    let there = "an instance that was to be new is there already";
+    let mut insert = Statement::new(connection, NEW_INSTANCE, there, StoreError::Conflict);
+    let mut update = Statement::new(connection, INSTANCE, "an instance can not be written", StoreError::Conflict);
+    for row in &commit.instances {
+        let (instance, version) = (id(row.id), number(row.version));
+        if row.expected == 0 {
+            insert.execute(params![instance, row.saga, version, row.state, row.data, row.timers, rows.at])?;
+            continue;
+        }
+        let expected = number(row.expected);
+        let values = params![instance, row.saga, expected, version, row.state, row.data, row.timers, rows.at];
+        if update.execute(values)? == 0 {
+            let text = format!("{} {} is not at version {expected} any more", row.saga, row.id);
+            return Err(StoreError::Conflict(text));
+        }
     }
-    probes.reached(Point::InstanceWritten).await;
+    Ok(())
+}
+
+fn mark(connection: &Connection, commit: &Commit) -> Result<(), StoreError> {
+    let mut update = Statement::new(connection, MARK, "an instance can not be marked", StoreError::Rejected);
+    for mark in &commit.marks {
+        let fault = if let FaultMark::Set(fault) = &mark.fault { Some(fault) } else { None };
+        update.execute(params![id(mark.id), &*mark.saga, mark.retries, mark.fault != FaultMark::Keep, fault])?;
+    }
+    Ok(())
+}
+
+fn write_journal(connection: &Connection, commit: &Commit, rows: &Encoded) -> Result<(), StoreError> {
+    let mut insert = Statement::new(connection, JOURNAL, "the journal can not be written", StoreError::Rejected);
+    for (row, effects) in commit.journal.iter().zip(&rows.effects) {
+        // Nearly always the commit's own time, which is written once.
+        let at = if row.at == commit.at { Cow::Borrowed(&*rows.at) } else { Cow::Owned(time(row.at)) };
+        insert.execute(params![
+            id(row.id),
+            &*row.saga,
+            row.version.map(number),
+            &*row.endpoint,
+            id(row.message_id),
+            &*row.message_type,
+            row.message.as_str(),
+            id(row.conversation_id),
+            row.initiator_id.map(id),
+            row.user,
+            row.attempt,
+            row.outcome.name(),
+            row.from.as_deref(),
+            row.to.as_deref(),
+            effects,
+            row.error,
+            at,
+        ])?;
+    }
+    Ok(())
+}
+
+fn write_timers(connection: &Connection, commit: &Commit, rows: &Encoded) -> Result<(), StoreError> {
+    let mut insert = Statement::new(connection, TIMER, "a timer can not be written", StoreError::Rejected);
+    for (row, json) in commit.timers.iter().zip(&rows.timers) {
+        let (token, kind, due, message) = (id(row.token), row.kind.name(), time(row.due), &row.envelope);
+        let (message_id, name) = (id(message.message_id), message.name());
+        insert.execute(params![token, kind, &*row.endpoint, due, message_id, name, json, rows.at])?;
+    }
     Ok(())
 }
 
 /// Removes the timers that fire; each must be there.
-async fn fire(connection: &mut SqliteConnection, group: &Group<'_>) -> Result<(), StoreError> {
-    let fired = group.part(|it| &it.fired);
-    let expected = fired.len() as u64;
-    let tokens = fired.into_iter().map(|token| format!("\"{}\"", text::id(*token)));
-    let found = delete(connection, DELETE_TIMERS, tokens).await?;
-    if found == expected || is_out(Mutation::FiredOnce) {
-        return Ok(());
-    }
-    Err(StoreError::Conflict(format!("{} of {expected} timers were cancelled, or have fired before", expected - found)))
-}
-
-/// Deletes the rows whose keys are given as JSON, and says how many were there.
-async fn delete(
-    connection: &mut SqliteConnection,
-    sql: &'static str,
-    keys: impl ExactSizeIterator<Item = String>,
-) -> Result<u64, StoreError> {
-    if keys.len() == 0 {
-        return Ok(0);
-    }
-    let deleted = sqlx::query(sql).bind(text::list(keys)).execute(connection).await;
-    let deleted = deleted.map_err(|error| of_statement("rows can not be removed", &error, StoreError::Rejected))?;
-    Ok(deleted.rows_affected())
-}
-
-/// One mark for each instance, because an update takes each row once: retries added up, the last word on the fault.
-fn merge(marks: Vec<&Mark>) -> SqliteCells {
-    let mut places: HashMap<(&str, Uuid), usize> = HashMap::new();
-    let mut merged: Vec<(Uuid, &str, u32, &FaultMark)> = Vec::new();
-    for mark in marks {
-        let place = *places.entry((&mark.saga, mark.id)).or_insert(merged.len());
-        match merged.get_mut(place) {
-            None => merged.push((mark.id, &mark.saga, mark.retries, &mark.fault)),
-            Some((_, _, retries, fault)) => {
-                *retries = retries.saturating_add(mark.retries);
-                if mark.fault != FaultMark::Keep {
-                    *fault = &mark.fault;
-                }
-            }
+fn fire(connection: &Connection, fired: &[Uuid]) -> Result<(), StoreError> {
+    let mut delete = Statement::new(connection, DELETE_TIMER, "a timer can not fire", StoreError::Rejected);
+    for token in fired {
+        if delete.execute([id(*token)])? == 0 && !is_out(Mutation::FiredOnce) {
+            return Err(StoreError::Conflict(format!("timer {token} was cancelled, or has fired before")));
         }
     }
-    let cells = |(id, saga, retries, fault): (Uuid, &str, u32, &FaultMark)| {
-        let text = if let FaultMark::Set(fault) = fault { Some(fault.as_str()) } else { None };
-        let touches = i64::from(*fault != FaultMark::Keep);
-        [id.into(), saga.into(), i64::from(retries).into(), touches.into(), text.into()]
-    };
-    merged.into_iter().flat_map(cells).collect()
+    Ok(())
+}
+
+fn write_outbox(connection: &Connection, commit: &Commit, rows: &Encoded, first: OutboxId) -> Result<(), StoreError> {
+    let mut insert = Statement::new(connection, OUTBOX, "the outbox can not be written", StoreError::Rejected);
+    for (key, (row, json)) in (first..).zip(commit.outbox.iter().zip(&rows.outbox)) {
+        let (message_id, name) = (id(row.envelope.message_id), row.envelope.name());
+        insert.execute(params![key, message_id, name, row.destination.as_deref(), json, rows.at])?;
+    }
+    Ok(())
+}
+
+fn bury(connection: &Connection, commit: &Commit, rows: &Encoded) -> Result<(), StoreError> {
+    let mut insert = Statement::new(connection, DEAD_LETTER, "a dead letter can not be written", StoreError::Rejected);
+    for (row, json) in commit.dead_letters.iter().zip(&rows.dead_letters) {
+        let (message_id, name) = (id(row.envelope.message_id), row.envelope.name());
+        insert.execute(params![
+            id(row.id),
+            &*row.endpoint,
+            row.saga.as_deref(),
+            &*row.reason,
+            row.error,
+            row.attempts,
+            message_id,
+            name,
+            json,
+            time(row.at),
+        ])?;
+    }
+    Ok(())
+}
+
+/// A statement that is executed row by row, and prepared when the first row comes.
+struct Statement<'a> {
+    connection: &'a Connection,
+    sql: &'static str,
+    /// What its error begins with.
+    what: &'static str,
+    /// What a violated constraint means.
+    constraint: fn(String) -> StoreError,
+    prepared: Option<CachedStatement<'a>>,
+}
+
+impl<'a> Statement<'a> {
+    fn new(
+        connection: &'a Connection,
+        sql: &'static str,
+        what: &'static str,
+        constraint: fn(String) -> StoreError,
+    ) -> Self {
+        Self { connection, sql, what, constraint, prepared: None }
+    }
+
+    /// Executes it for one row; returns how many rows of the table it touched.
+    fn execute(&mut self, params: impl Params) -> Result<usize, StoreError> {
+        let prepared = match &mut self.prepared {
+            Some(prepared) => Ok(prepared),
+            none => self.connection.prepare_cached(self.sql).map(|it| none.insert(it)),
+        };
+        let touched = prepared.and_then(|it| it.execute(params));
+        touched.map_err(|error| of_statement(self.what, &error, self.constraint))
+    }
 }

@@ -68,7 +68,7 @@ impl SqliteAudit {
     }
 
     async fn ids_of(&mut self, sql: &'static str, saga: &str, from: Uuid, limit: i64) -> Result<Vec<Uuid>, StoreError> {
-        let query = sqlx::query(sql).bind(saga.to_owned()).bind(text::id(from).into_string()).bind(limit);
+        let query = sqlx::query(sql).bind(saga.to_owned()).bind(text::id(from).as_str().to_owned()).bind(limit);
         let rows = self.rows("the ids can not be read", query).await?;
         rows.iter().map(|row| Columns(row, "saga_instances").id(0)).collect()
     }
@@ -181,7 +181,7 @@ impl Audit for SqliteAudit {
             "SELECT id, endpoint, saga, reason, error, attempts, envelope, at, redriven_at FROM saga_dead_letters
              WHERE redriven_at IS NULL AND (?1 IS NULL OR (at, id) < (?1, ?2)) ORDER BY at DESC, id DESC LIMIT ?3",
         );
-        let before = page_of.before.map(|(at, id)| (text::time(at), text::id(id).into_string()));
+        let before = page_of.before.map(|(at, id)| (text::time(at), text::id(id).as_str().to_owned()));
         let (at, id) = before.unzip();
         let query = query.bind(at).bind(id).bind(text::number(page_of.limit as u64));
         let rows = self.rows("the dead letters can not be read", query).await?;

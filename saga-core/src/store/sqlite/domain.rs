@@ -1,42 +1,60 @@
 //! Writers of domain rows: the application's part of a commit.
 
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use sqlx::SqliteConnection;
+use rusqlite::Connection;
 
+use super::error::of_writer;
 use crate::saga::Row;
-use crate::store::sql::{WriteRows, typed};
+use crate::store::StoreError;
+use crate::store::sql::{self, panicked, typed};
 
 /// Writes domain rows of one type, inside the transaction of the commit that carries them.
-#[async_trait]
 pub trait SqliteWriter<R: Row>: Send + Sync + 'static {
-    /// Writes the rows, which are in the order of their commits; a few statements over many rows are best.
+    /// Writes the rows, which are in the order of their commit, each with a statement that stays prepared:
+    /// [`Connection::prepare_cached`].
     ///
-    /// It must neither begin nor end a transaction. It may be called more than once with the same rows, when the first
+    /// It is called on the thread that everybody's commits wait for, so it does nothing but execute statements. It must
+    /// neither begin nor end a transaction. It may be called more than once with the same rows, when the first
     /// transaction was rolled back.
     ///
     /// # Errors
     /// Whatever SQLite says. A violated constraint, and SQL that SQLite does not accept, make the commit
     /// [`StoreError::Rejected`](crate::StoreError::Rejected); a database that is busy, full or away makes it
     /// [`StoreError::Unavailable`](crate::StoreError::Unavailable).
-    async fn write(&self, connection: &mut SqliteConnection, rows: &[&R]) -> Result<(), sqlx::Error>;
+    fn write(&self, connection: &Connection, rows: &[&R]) -> rusqlite::Result<()>;
 }
 
 /// The registered writers, by the type of their rows.
-pub(super) type Writers = crate::store::sql::Writers<SqliteConnection>;
+pub(super) type Writers = sql::Writers<dyn WriteRows>;
+
+/// Writes the rows of a commit, those of one type together.
+pub(super) fn write(writers: &Writers, connection: &Connection, rows: &[Arc<dyn Row>]) -> Result<(), StoreError> {
+    for (writer, rows) in writers.of(rows) {
+        match catch_unwind(AssertUnwindSafe(|| writer.write(connection, &rows))) {
+            Ok(written) => written.map_err(|error| of_writer(&error))?,
+            Err(panic) => return Err(panicked(&*panic)),
+        }
+    }
+    Ok(())
+}
+
+/// A writer that is given its rows untyped.
+pub(super) trait WriteRows: Send + Sync {
+    fn write(&self, connection: &Connection, rows: &[&Arc<dyn Row>]) -> rusqlite::Result<()>;
+}
 
 /// A writer that takes rows of any type, and writes those that are its own.
-pub(super) fn erased<R: Row, W: SqliteWriter<R>>(writer: W) -> Arc<dyn WriteRows<SqliteConnection>> {
+pub(super) fn erased<R: Row, W: SqliteWriter<R>>(writer: W) -> Arc<dyn WriteRows> {
     Arc::new(Typed(writer, PhantomData))
 }
 
 struct Typed<R, W>(W, PhantomData<fn() -> R>);
 
-#[async_trait]
-impl<R: Row, W: SqliteWriter<R>> WriteRows<SqliteConnection> for Typed<R, W> {
-    async fn write(&self, connection: &mut SqliteConnection, rows: &[&Arc<dyn Row>]) -> Result<(), sqlx::Error> {
-        self.0.write(connection, &typed(rows)).await
+impl<R: Row, W: SqliteWriter<R>> WriteRows for Typed<R, W> {
+    fn write(&self, connection: &Connection, rows: &[&Arc<dyn Row>]) -> rusqlite::Result<()> {
+        self.0.write(connection, &typed(rows))
     }
 }

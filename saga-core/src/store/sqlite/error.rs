@@ -18,45 +18,58 @@ mod code {
 }
 
 /// The error of one of the store's own statements; `constraint` says what a violated constraint means there.
-///
-/// A missing table is an error of the installation, not of a message: it is waited for, like a database that is away.
 pub(super) fn of_statement(
     what: impl Display,
-    error: &sqlx::Error,
+    error: &rusqlite::Error,
     constraint: fn(String) -> StoreError,
 ) -> StoreError {
-    let text = format!("{what}: {error}");
-    match primary_code(error) {
-        Some(code::CONSTRAINT) => constraint(text),
-        Some(code::TOO_BIG | code::MISMATCH | code::RANGE) => StoreError::Rejected(text),
-        Some(code::CORRUPT | code::NOT_A_DATABASE) => StoreError::Corrupt(text),
-        Some(code::ERROR) => StoreError::Unavailable(format!("{text}; are all migrations applied?")),
-        Some(_) => StoreError::Unavailable(text),
-        None if is_connection(error) => StoreError::Unavailable(text),
-        None => StoreError::Rejected(text),
+    of_code(code_of(error), format!("{what}: {error}"), constraint)
+}
+
+/// The error of an application's writer of domain rows. SQL that SQLite does not accept spoils the commit, too.
+pub(super) fn of_writer(error: &rusqlite::Error) -> StoreError {
+    let text = format!("a domain row can not be written: {error}");
+    match code_of(error) {
+        Some(code::ERROR) => StoreError::Rejected(text),
+        code => of_code(code, text, StoreError::Rejected),
     }
+}
+
+/// The error of a migration; what it may not do spoils it.
+pub(super) fn of_migration(what: impl Display, error: &sqlx::Error) -> StoreError {
+    of_sqlx(what, error, StoreError::Rejected)
 }
 
 /// The error of a query.
 pub(super) fn of_query(what: impl Display, error: &sqlx::Error) -> StoreError {
     match error {
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreError::Corrupt(format!("{what}: {error}")),
-        _ => of_statement(what, error, StoreError::Unavailable),
+        _ => of_sqlx(what, error, StoreError::Unavailable),
     }
 }
 
-/// The error of an application's writer of domain rows. SQL that SQLite does not accept spoils the commit, too.
-pub(super) fn of_writer(error: &sqlx::Error) -> StoreError {
-    let what = "a domain row can not be written";
-    match primary_code(error) {
-        Some(code::ERROR) => StoreError::Rejected(format!("{what}: {error}")),
-        _ => of_statement(what, error, StoreError::Rejected),
+fn of_sqlx(what: impl Display, error: &sqlx::Error, constraint: fn(String) -> StoreError) -> StoreError {
+    let text = format!("{what}: {error}");
+    let code = error.as_database_error().and_then(|it| it.code()).and_then(|code| code.parse::<i32>().ok());
+    match code {
+        None if is_connection(error) => StoreError::Unavailable(text),
+        code => of_code(code.map(|code| code & code::PRIMARY), text, constraint),
     }
 }
 
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let code = error.as_database_error()?.code()?;
-    code.parse::<i32>().ok().map(|code| code & code::PRIMARY)
+/// A missing table is an error of the installation, not of a message: it is waited for, like a database that is away.
+fn of_code(code: Option<i32>, text: String, constraint: fn(String) -> StoreError) -> StoreError {
+    match code {
+        Some(code::CONSTRAINT) => constraint(text),
+        None | Some(code::TOO_BIG | code::MISMATCH | code::RANGE) => StoreError::Rejected(text),
+        Some(code::CORRUPT | code::NOT_A_DATABASE) => StoreError::Corrupt(text),
+        Some(code::ERROR) => StoreError::Unavailable(format!("{text}; are all migrations applied?")),
+        Some(_) => StoreError::Unavailable(text),
+    }
+}
+
+fn code_of(error: &rusqlite::Error) -> Option<i32> {
+    Some(error.sqlite_error()?.extended_code & code::PRIMARY)
 }
 
 fn is_connection(error: &sqlx::Error) -> bool {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqliteConnection};
 
-use super::error::{of_query, of_statement};
+use super::error::{of_migration, of_query};
 use crate::store::StoreError;
 
 /// The tables of saga-core and nothing else. An application that brings tables of its own keeps a copy of this file
@@ -35,7 +35,7 @@ pub(super) async fn pending(migrator: &Migrator, connection: &mut SqliteConnecti
 fn failed(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            of_statement("a migration failed and was rolled back", &error, StoreError::Rejected)
+            of_migration("a migration failed and was rolled back", &error)
         }
         MigrateError::VersionMismatch(version) => StoreError::Corrupt(format!(
             "migration {version} was changed after it was applied; restore its file, and put the change into a new one"

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rusqlite::{Connection, OpenFlags};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Connection as _, SqliteConnection, SqlitePool};
 
-use super::error::of_query;
+use super::error::{of_query, of_statement};
 use crate::store::StoreError;
 
 /// How long SQLite waits for a lock that somebody else holds, a backup or a shell; within a request's patience.
@@ -23,14 +24,14 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Connections for reading: the loops of a runtime and a few queries of the application at a time.
 const READERS: u32 = 4;
-/// Pages in the log before they are copied into the database: 16 MB. A page that is written often is then copied once
-/// instead of four times; with the writer's cache this made a third more orders a second.
-const CHECKPOINT_PAGES: &str = "4000";
-/// The writer's cache in KiB, as a negative number: 16 MB, so that a large group of commits fits, and the pages that
-/// every commit touches stay.
-const WRITER_CACHE: &str = "-16000";
-/// Statements kept prepared on a connection: seven texts for each of eight multi-row statements, the single ones, and
-/// those of the application's writers.
+/// What the writer says to its connection.
+///
+/// - 4,000 pages in the log (16 MB) before they are copied into the database: a page that is written often is then
+///   copied once instead of four times, which makes a third more orders a second.
+/// - A cache of 16 MB, so that a large group of commits fits, and the pages that every commit touches stay.
+const WRITER_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+    PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16000;";
+/// Statements kept prepared on a connection: more than there are, those of the application's writers included.
 const PREPARED: usize = 256;
 
 /// The place of a database, and how to connect to it.
@@ -80,14 +81,26 @@ impl Database {
         taken.unwrap_or_else(|error| Err(StoreError::Unavailable(format!("the lock can not be taken: {error}"))))
     }
 
-    /// Opens the database for writing; it is made if `create` is said and it is not there.
-    ///
-    /// The connection holds the lock, too, until its last statement is done: a store that is dropped in the middle of a
-    /// commit leaves the commit to SQLite's own thread, and nobody may read before it has ended.
-    pub(super) async fn connect(&self, lock: &Lock, create: bool) -> Result<SqliteConnection, StoreError> {
+    /// Opens the database for the writer; it is made if `create` is said and it is not there.
+    pub(super) fn connect_writer(&self, create: bool) -> Result<Connection, StoreError> {
+        let create = if create { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+        let open = || {
+            let connection = Connection::open_with_flags(&self.path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.execute_batch(WRITER_SETTINGS)?;
+            connection.set_prepared_statement_cache_capacity(PREPARED);
+            Ok(connection)
+        };
+        open().map_err(|error: rusqlite::Error| {
+            of_statement(format_args!("{} can not be opened", self.path.display()), &error, StoreError::Unavailable)
+        })
+    }
+
+    /// Opens the database for migrations. The connection holds the lock, too, until its last statement is done.
+    pub(super) async fn connect_migrator(&self, lock: &Lock) -> Result<SqliteConnection, StoreError> {
         let failed = |error: sqlx::Error| of_query(format_args!("{} can not be opened", self.path.display()), &error);
-        let options = self.options.clone().create_if_missing(create);
-        let options = options.pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", CHECKPOINT_PAGES);
+        let options = self.options.clone().create_if_missing(false);
         let mut connection = SqliteConnection::connect_with(&options).await.map_err(failed)?;
         let lock = lock.clone();
         connection.lock_handle().await.map_err(failed)?.set_rollback_hook(move || drop(lock.clone()));

@@ -61,7 +61,7 @@ pub(super) async fn journal(pool: &SqlitePool, saga: &str, id: Uuid) -> Result<V
            initiator_id, user_id, attempt, outcome, from_state, to_state, effects, error, at
          FROM saga_journal WHERE instance_id = ? AND saga = ? ORDER BY seq",
     );
-    let rows = rows.bind(text::id(id)).bind(saga).fetch_all(pool).await;
+    let rows = rows.bind(text::id(id).as_str().to_owned()).bind(saga).fetch_all(pool).await;
     let rows = rows.map_err(|error| of_query("the journal can not be read", &error))?;
     rows.iter().map(read_journal).collect()
 }
@@ -149,7 +149,7 @@ pub(super) async fn dead_letters(pool: &SqlitePool, page: &DeadLetterPage) -> Re
              WHERE redriven_at IS NULL AND (at, id) < (?, ?) ORDER BY at DESC, id DESC LIMIT ?",
         )
         .bind(text::time(at))
-        .bind(text::id(id)),
+        .bind(text::id(id).as_str().to_owned()),
     };
     let rows = rows.bind(text::number(page.limit as u64)).fetch_all(pool).await;
     let rows = rows.map_err(|error| of_query("the dead letters can not be read", &error))?;
@@ -161,7 +161,7 @@ pub(super) async fn dead_letter(pool: &SqlitePool, id: Uuid) -> Result<Option<De
         "SELECT id, endpoint, saga, reason, error, attempts, envelope, at, redriven_at FROM saga_dead_letters
          WHERE id = ?",
     );
-    let row = row.bind(text::id(id)).fetch_optional(pool).await;
+    let row = row.bind(text::id(id).as_str().to_owned()).fetch_optional(pool).await;
     let row = row.map_err(|error| of_query("the dead letter can not be read", &error))?;
     row.as_ref().map(read_dead_letter).transpose()
 }

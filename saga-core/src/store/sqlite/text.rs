@@ -1,6 +1,8 @@
 //! How ids, times and numbers are written into columns, and read back.
 
 use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
+use rusqlite::ToSql;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
@@ -25,9 +27,26 @@ pub(super) fn read_time(text: &str, place: &str) -> Result<DateTime<Utc>, StoreE
 }
 
 /// Lower case, with hyphens.
-pub(super) fn id(id: Uuid) -> Box<str> {
-    let mut buffer = [0; Hyphenated::LENGTH];
-    Box::from(&*id.hyphenated().encode_lower(&mut buffer))
+pub(super) fn id(id: Uuid) -> IdText {
+    let mut text = [0; Hyphenated::LENGTH];
+    id.hyphenated().encode_lower(&mut text);
+    IdText(text)
+}
+
+/// An id as it is written into a column.
+#[derive(Clone, Copy)]
+pub(super) struct IdText([u8; Hyphenated::LENGTH]);
+
+impl IdText {
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl ToSql for IdText {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
 }
 
 pub(super) fn read_id(text: &str, place: &str) -> Result<Uuid, StoreError> {
@@ -45,7 +64,7 @@ pub(super) fn read_number<T: TryFrom<i64>>(number: i64, place: &str) -> Result<T
 
 /// A JSON array of ids, for `json_each`.
 pub(super) fn ids<'a>(ids: impl IntoIterator<Item = &'a Uuid>) -> String {
-    list(ids.into_iter().map(|it| format!("\"{}\"", id(*it))))
+    list(ids.into_iter().map(|it| format!("\"{}\"", id(*it).as_str())))
 }
 
 /// A JSON array of items that are JSON already.

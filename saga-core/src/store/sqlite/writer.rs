@@ -1,20 +1,21 @@
-//! The one task that writes: it owns the connection, so no transaction is ever cancelled half-way, and it commits in
-//! one transaction whatever is waiting.
+//! The one thread that writes: it owns the connection, so no transaction is ever cancelled half-way, and it commits in
+//! one transaction whatever is waiting. It calls SQLite itself: over a pool each statement would cost a way to another
+//! thread and back, which is more than the statement.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use sqlx::{Connection, SqliteConnection};
+use rusqlite::Connection;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
+use tokio_util::sync::CancellationToken;
 
-use super::apply::{Group, apply};
+use super::apply::apply;
 use super::domain::Writers;
 use super::encode::Encoded;
 use super::error::of_statement;
 use super::open::{Database, Lock};
-use crate::commit::{Commit, Name, OutboxId};
-use crate::probe::Probes;
+use crate::commit::{Commit, OutboxId};
+use crate::probe::{Point, Probes};
 use crate::store::StoreError;
 
 /// Commits that may wait for the writer; who comes later waits for a place.
@@ -34,7 +35,7 @@ pub(super) enum Command {
     Close(oneshot::Sender<()>),
 }
 
-/// A commit, its rows as SQLite takes them, and who waits for it.
+/// A commit, the JSON of its rows, and who waits for it.
 pub(super) struct Job {
     pub(super) commit: Arc<Commit>,
     pub(super) rows: Encoded,
@@ -49,38 +50,42 @@ pub(super) struct Purge {
     pub(super) reply: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// The task's belongings.
+/// The thread's belongings.
 pub(super) struct Writer {
     pub(super) database: Database,
-    pub(super) lock: Lock,
     pub(super) writers: Arc<Writers>,
     pub(super) probes: Probes,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) connection: Option<SqliteConnection>,
+    pub(super) connection: Option<Connection>,
+    /// Cancelled when nobody has the store any more.
+    pub(super) dropped: CancellationToken,
+    /// Where probes wait.
+    pub(super) executor: Handle,
+    /// The next id of an outbox row, once it is known.
+    pub(super) next_id: Option<OutboxId>,
+    /// Held until the last statement is done: nobody else may open the database before. Last, because fields are dropped
+    /// in their order.
+    pub(super) lock: Option<Lock>,
 }
 
 impl Writer {
-    pub(super) async fn run(mut self) {
+    /// Writes until the store is closed or dropped.
+    pub(super) fn run(mut self) {
         let mut waiting = None;
-        let mut next_id = None;
-        loop {
-            let command = match waiting.take() {
-                Some(command) => command,
-                None => match self.commands.recv().await {
-                    Some(command) => command,
-                    None => return,
-                },
-            };
+        while let Some(command) = waiting.take().or_else(|| self.commands.blocking_recv()) {
+            if self.dropped.is_cancelled() {
+                return;
+            }
             match command {
                 Command::Commit(first) => {
                     let group = self.gather(first, &mut waiting);
-                    self.commit(group, &mut next_id).await;
+                    self.commit(group);
                 }
                 Command::Purge(Purge { sql, keys, reply }) => {
-                    reply.send(self.purge(sql, keys).await).ok();
+                    reply.send(self.purge(sql, &keys)).ok();
                 }
                 Command::Close(closed) => {
-                    self.close().await;
+                    self.close();
                     closed.send(()).ok();
                     return;
                 }
@@ -88,14 +93,16 @@ impl Writer {
         }
     }
 
-    /// The first commit and those that wait behind it, as far as they can be applied together.
+    /// The first commit and those that wait behind it.
     fn gather(&mut self, first: Job, waiting: &mut Option<Command>) -> Vec<Job> {
-        let mut footprint = Footprint::default();
-        footprint.admits(&first.commit);
+        let mut rows = rows_of(&first.commit);
         let mut group = vec![first];
-        while group.len() < MAX_COMMITS && footprint.rows < MAX_ROWS {
+        while group.len() < MAX_COMMITS && rows < MAX_ROWS {
             match self.commands.try_recv() {
-                Ok(Command::Commit(job)) if footprint.admits(&job.commit) => group.push(job),
+                Ok(Command::Commit(job)) => {
+                    rows += rows_of(&job.commit);
+                    group.push(job);
+                }
                 Ok(command) => {
                     *waiting = Some(command);
                     break;
@@ -107,25 +114,17 @@ impl Writer {
     }
 
     /// Commits a group in one transaction; if one of it is at fault, each in its own, so that only that one fails.
-    async fn commit(&mut self, mut group: Vec<Job>, next_id: &mut Option<OutboxId>) {
-        let commits: Vec<_> = group.iter().map(|job| job.commit.clone()).collect();
-        let mut rows = Encoded::default();
-        group.iter_mut().for_each(|job| rows.append(std::mem::take(&mut job.rows)));
-        match self.transact(&commits, rows, next_id).await {
-            Ok(first) => {
-                let mut id = first;
-                for job in group {
-                    let ids = (id..).take(job.commit.outbox.len()).collect::<Vec<_>>();
-                    id = ids.last().map_or(id, |last| last + 1);
+    fn commit(&mut self, group: Vec<Job>) {
+        match self.transact(&group) {
+            Ok(ids) => {
+                for (job, ids) in group.into_iter().zip(ids) {
                     job.reply.send(Ok(ids)).ok();
                 }
             }
             Err(StoreError::Conflict(_) | StoreError::Rejected(_)) if group.len() > 1 => {
                 for job in group {
-                    let rows = Encoded::of(&job.commit);
-                    let alone = self.transact(std::slice::from_ref(&job.commit), rows, next_id).await;
-                    let ids = alone.map(|first| (first..).take(job.commit.outbox.len()).collect());
-                    job.reply.send(ids).ok();
+                    let alone = self.transact(std::slice::from_ref(&job));
+                    job.reply.send(alone.map(|ids| ids.into_iter().flatten().collect())).ok();
                 }
             }
             Err(error) => {
@@ -136,45 +135,20 @@ impl Writer {
         }
     }
 
-    async fn purge(&mut self, sql: &'static str, keys: String) -> Result<(), StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.database.connect(&self.lock, false).await?,
-        };
-        sqlx::query(sql).bind(keys).execute(&mut connection).await.map_err(unavailable)?;
+    fn purge(&mut self, sql: &'static str, keys: &str) -> Result<(), StoreError> {
+        let connection = self.connection()?;
+        connection.execute(sql, [keys]).map_err(|error| unavailable(&error))?;
         self.connection = Some(connection);
         Ok(())
     }
 
-    /// One transaction; returns the id of its first outbox row. A connection that is not known to be sound afterwards
+    /// One transaction; returns the ids of each commit's outbox rows. A connection that is not known to be sound afterwards
     /// is not used again.
-    async fn transact(
-        &mut self,
-        commits: &[Arc<Commit>],
-        rows: Encoded,
-        next_id: &mut Option<OutboxId>,
-    ) -> Result<OutboxId, StoreError> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.database.connect(&self.lock, false).await?,
-        };
-        let group = Group::new(commits, rows);
-        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)?;
-        let applied = async {
-            let first = match *next_id {
-                Some(id) => id,
-                None => first_id(&mut transaction).await?,
-            };
-            let rows: usize = commits.iter().map(|commit| commit.outbox.len()).sum();
-            *next_id = Some(first + OutboxId::try_from(rows).unwrap_or(OutboxId::MAX));
-            apply(&mut transaction, group, first, &self.writers, &self.probes).await?;
-            Ok(first)
-        };
-        let applied = applied.await;
-        let ended = match &applied {
-            Ok(_) => transaction.commit().await,
-            Err(_) => transaction.rollback().await,
-        };
+    fn transact(&mut self, group: &[Job]) -> Result<Vec<Vec<OutboxId>>, StoreError> {
+        let connection = self.connection()?;
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| unavailable(&error))?;
+        let applied = self.apply(&connection, group);
+        let ended = connection.execute_batch(if applied.is_ok() { "COMMIT" } else { "ROLLBACK" });
         match (applied, ended) {
             (applied, Ok(())) => {
                 self.connection = Some(connection);
@@ -187,59 +161,64 @@ impl Writer {
         }
     }
 
-    async fn close(&mut self) {
+    /// One commit after the other: each finds what those before it have written.
+    fn apply(&mut self, connection: &Connection, group: &[Job]) -> Result<Vec<Vec<OutboxId>>, StoreError> {
+        let mut ids = Vec::with_capacity(group.len());
+        let mut next = match self.next_id {
+            Some(id) => id,
+            None => first_id(connection)?,
+        };
+        for job in group {
+            let first = next;
+            next += OutboxId::try_from(job.commit.outbox.len()).unwrap_or(OutboxId::MAX);
+            // Not given again, whatever becomes of the transaction.
+            self.next_id = Some(next);
+            apply(connection, &job.commit, &job.rows, first, &self.writers, &|point| self.reached(point))?;
+            ids.push((first..next).collect());
+        }
+        Ok(ids)
+    }
+
+    /// Tells the probe, and waits for it as long as the store is there.
+    fn reached(&self, point: Point) -> Result<(), StoreError> {
+        if self.probes.0.is_none() {
+            return Ok(());
+        }
+        self.executor.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.dropped.cancelled() => Err(StoreError::Unavailable("the store was dropped".to_owned())),
+                () = self.probes.reached(point) => Ok(()),
+            }
+        })
+    }
+
+    fn connection(&mut self) -> Result<Connection, StoreError> {
+        self.connection.take().map_or_else(|| self.database.connect_writer(false), Ok)
+    }
+
+    fn close(&mut self) {
         self.commands.close();
         if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close().await
+            && let Err((_, error)) = connection.close()
         {
             tracing::warn!(%error, "the database was not closed properly; nothing is lost");
         }
+        drop(self.lock.take());
     }
 }
 
-/// What a group of commits touches. Commits that touch nothing in common may be applied part by part and still mean
-/// the same as one after another.
-#[derive(Default)]
-struct Footprint {
-    keys: HashSet<(Name, Uuid)>,
-    rows: usize,
-    alone: bool,
-}
-
-impl Footprint {
-    /// Whether the commit can join; if so, it has joined.
-    fn admits(&mut self, commit: &Commit) -> bool {
-        let alone = !commit.forgotten.is_empty() || !commit.redriven.is_empty();
-        if self.rows > 0 && (alone || self.alone || keys(commit).any(|key| self.keys.contains(&key))) {
-            return false;
-        }
-        self.alone = alone;
-        self.keys.extend(keys(commit));
-        self.rows += 1 + commit.rows.len() + commit.outbox.len() + commit.settled.len() + commit.journal.len();
-        true
-    }
-}
-
-/// The keys that a commit writes to. Two kinds of keys that look alike part two commits without need, and no more.
-fn keys(commit: &Commit) -> impl Iterator<Item = (Name, Uuid)> {
-    let inbox = commit.inbox.iter().map(|row| (row.endpoint.clone(), row.message_id));
-    let instances = commit.instances.iter().map(|row| (Name::Borrowed(row.saga), row.id));
-    let marks = commit.marks.iter().map(|row| (row.saga.clone(), row.id));
-    let cancelled = commit.cancelled.iter().chain(&commit.fired).copied();
-    let timers = commit.timers.iter().map(|row| row.token).chain(cancelled);
-    let dead_letters = commit.dead_letters.iter().map(|row| row.id);
-    let others = timers.chain(dead_letters).map(|id| (Name::Borrowed(""), id));
-    inbox.chain(instances).chain(marks).chain(others)
+/// About how many rows a commit writes.
+fn rows_of(commit: &Commit) -> usize {
+    1 + commit.rows.len() + commit.outbox.len() + commit.settled.len() + commit.journal.len()
 }
 
 /// The first outbox id that was never given, although the rows of all others may be gone.
-async fn first_id(connection: &mut SqliteConnection) -> Result<OutboxId, StoreError> {
-    sqlx::query_scalar("SELECT 1 + coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'saga_outbox'")
-        .fetch_one(connection)
-        .await
-        .map_err(unavailable)
+fn first_id(connection: &Connection) -> Result<OutboxId, StoreError> {
+    let sql = "SELECT 1 + coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'saga_outbox'";
+    connection.query_row(sql, [], |row| row.get(0)).map_err(|error| unavailable(&error))
 }
 
-fn unavailable(error: sqlx::Error) -> StoreError {
-    of_statement("the database can not be written", &error, StoreError::Unavailable)
+fn unavailable(error: &rusqlite::Error) -> StoreError {
+    of_statement("the database can not be written", error, StoreError::Unavailable)
 }
