@@ -80,6 +80,18 @@ pub(crate) struct Lengths([usize; 7]);
 
 #[cfg(feature = "runtime")]
 impl Commit {
+    /// An empty commit with room for what so many messages usually write: large rows are not moved again and again while
+    /// it grows.
+    pub(crate) fn of(messages: usize, at: DateTime<Utc>) -> Self {
+        let mut commit = Self::new(at);
+        commit.inbox.reserve(messages);
+        commit.instances.reserve(messages);
+        commit.journal.reserve(messages);
+        commit.rows.reserve(messages);
+        commit.outbox.reserve(messages);
+        commit
+    }
+
     /// Remembers how long each part is that the handling of one message may add to.
     pub(crate) fn lengths(&self) -> Lengths {
         Lengths([

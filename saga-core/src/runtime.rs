@@ -7,6 +7,7 @@ mod core;
 mod deliver;
 mod erased;
 mod handlers;
+mod intake;
 mod patience;
 mod relay;
 mod report;

@@ -1,11 +1,13 @@
 //! The saga endpoint's loop: gather a batch, load, step, commit, acknowledge.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -18,6 +20,7 @@ use crate::mutation::{Mutation, is_out};
 use crate::probe::Point;
 use crate::runtime::client::{SubmitError, Submitted};
 use crate::runtime::core::{BATCH, Core, Suspects};
+use crate::runtime::intake::{Keyed, UnderWay, Waiting};
 use crate::runtime::patience::{Conflicts, PutOff};
 use crate::runtime::report;
 use crate::saga::Saga;
@@ -32,10 +35,29 @@ pub(crate) struct Submission {
 
 /// The loop of one saga's endpoint.
 pub(crate) struct SagaEndpoint<S: Saga> {
-    core: Arc<Core>,
-    machine: Machine<S>,
+    batches: Batches<S>,
     deliveries: mpsc::UnboundedReceiver<Delivery>,
     submissions: mpsc::Receiver<Submission>,
+}
+
+/// Takes batches through load, step, commit and acknowledgement.
+struct Batches<S: Saga> {
+    core: Arc<Core>,
+    machine: Machine<S>,
+}
+
+/// Messages that wait for a batch.
+#[derive(Default)]
+struct Intake {
+    from_bus: Waiting<Item>,
+    from_callers: Waiting<Item>,
+    /// Each is handled alone: nothing else is under way meanwhile.
+    suspects: VecDeque<Delivery>,
+    under_way: UnderWay,
+    /// A suspect is under way.
+    is_alone: bool,
+    /// So many were waiting after the last batch was taken: they meet something that is under way.
+    passed_over: usize,
 }
 
 /// A message on its way through a batch.
@@ -47,6 +69,12 @@ struct Item {
     /// The store refuses even to note that it failed.
     refused: bool,
 }
+
+/// How many batches of one saga may be under way: while one is committed, the next is loaded and stepped.
+const IN_FLIGHT: usize = 2;
+/// So many messages are worth a second batch beside the first. With fewer, what is saved in waiting is lost again in the
+/// statements of two small transactions.
+const WORTH_A_SECOND: usize = 128;
 
 /// Who waits for the message's commit.
 enum Origin {
@@ -60,76 +88,144 @@ enum Fate {
     Duplicate,
 }
 
+impl Keyed for Item {
+    fn keys(&self) -> [Option<Uuid>; 2] {
+        let instance = self.event.as_ref().map_or_else(|(id, _)| *id, |event| Some(event.id));
+        [Some(self.envelope.message_id), instance]
+    }
+}
+
 impl<S: Saga> SagaEndpoint<S> {
     pub(crate) fn new(
         core: Arc<Core>,
         deliveries: mpsc::UnboundedReceiver<Delivery>,
         submissions: mpsc::Receiver<Submission>,
     ) -> Self {
-        Self { core, machine: Machine::new(), deliveries, submissions }
+        Self { batches: Batches { core, machine: Machine::new() }, deliveries, submissions }
     }
 
-    /// Runs until the runtime stops; the batch in hand is finished.
+    /// Runs until the runtime stops; the batches in hand are finished.
     pub(crate) async fn run(mut self) {
-        let core = self.core.clone();
+        let (core, batches) = (self.batches.core.clone(), &self.batches);
+        let (mut intake, mut suspects, mut put_off) = (Intake::default(), Suspects::default(), PutOff::default());
         let (mut delivered, mut submitted) = (Vec::new(), Vec::new());
+        let mut in_flight = FuturesUnordered::new();
         let mut has_callers = true;
-        let mut put_off = PutOff::default();
-        let mut suspects = Suspects::default();
         loop {
-            let mut batch = Vec::new();
+            while in_flight.len() < IN_FLIGHT
+                && let Some(batch) = batches.next(&mut intake, &mut suspects, in_flight.is_empty())
+            {
+                in_flight.push(batches.handle(batch));
+            }
             // One side is waited for; of the other, what is there is taken along.
             tokio::select! {
                 biased;
                 () = core.stopping.cancelled() => break,
-                // Before what is new: deliveries that never end must not keep it from its turn.
-                () = put_off.due() => batch = put_off.take(),
-                n = self.deliveries.recv_many(&mut delivered, BATCH) => if n == 0 { break },
-                n = self.submissions.recv_many(&mut submitted, BATCH), if has_callers => if n == 0 {
-                    // Nobody can submit any more; the bus still delivers.
-                    has_callers = false;
+                Some(batch) = in_flight.next() => {
+                    intake.ended(&batch);
+                    let refused = batch.into_iter().filter(|it| it.refused);
+                    put_off.add(refused.map(|it| Item { refused: false, ..it }), &core.clock);
                     continue;
-                },
+                }
+                // Before what is new: deliveries that never end must not keep it from its turn.
+                () = put_off.due() => intake.from_bus.put_first(put_off.take()),
+                n = self.deliveries.recv_many(&mut delivered, BATCH), if intake.from_bus.len() < BATCH => {
+                    if n == 0 { break }
+                }
+                n = self.submissions.recv_many(&mut submitted, BATCH),
+                    if has_callers && intake.from_callers.len() < BATCH =>
+                {
+                    // With none, nobody can submit any more; the bus still delivers.
+                    has_callers = n > 0;
+                }
             }
-            while delivered.len() < BATCH
+            while delivered.len() + intake.from_bus.len() < BATCH
                 && let Ok(delivery) = self.deliveries.try_recv()
             {
                 delivered.push(delivery);
             }
-            while submitted.len() < BATCH
+            while submitted.len() + intake.from_callers.len() < BATCH
                 && let Ok(submission) = self.submissions.try_recv()
             {
                 submitted.push(submission);
             }
             core.probes.reached(Point::Received).await;
-            if is_out(Mutation::AckAfterSagaCommit) {
-                core.bus.acknowledge(&delivered.iter().map(|it| it.receipt).collect::<Vec<_>>());
-            }
-            for it in Suspects::among(&core, &mut delivered) {
-                let refusal = suspects.refusal(&core, &it);
-                let mut alone = [self.item(it.envelope, Origin::Bus(it.receipt), refusal)];
-                self.settle(&mut alone).await;
-                let refused = alone.into_iter().filter(|it| it.refused);
-                put_off.add(refused.map(|it| Item { refused: false, ..it }), &core.clock);
-            }
-            let from_bus = delivered.drain(..).map(|it| (it.envelope, Origin::Bus(it.receipt)));
-            // A caller who has gone already is not waited on: nothing of it is stored.
-            let here = submitted.drain(..).filter(|it| !it.reply.is_closed());
-            let from_callers = here.map(|it| (it.envelope, Origin::Caller(Some(it.reply))));
-            batch.extend(from_bus.chain(from_callers).map(|(envelope, origin)| self.item(envelope, origin, None)));
-            if batch.is_empty() {
-                continue;
-            }
-            metrics::histogram!("saga_batch_size", "endpoint" => S::ENDPOINT).record(batch.len() as f64);
-            self.settle(&mut batch).await;
-            let refused = batch.into_iter().filter(|it| it.refused);
-            put_off.add(refused.map(|it| Item { refused: false, ..it }), &core.clock);
+            batches.take_in(&mut intake, &mut delivered, &mut submitted);
         }
-        // Who is still in the queue is told for sure that nothing is stored.
+        while in_flight.next().await.is_some() {}
+        // Who still waits is told for sure that nothing is stored.
         self.submissions.close();
         while let Ok(submission) = self.submissions.try_recv() {
             let _ = submission.reply.send(Err(SubmitError::Stopped));
         }
+        for item in intake.from_callers.drain() {
+            if let Origin::Caller(Some(reply)) = item.origin {
+                let _ = reply.send(Err(SubmitError::Stopped));
+            }
+        }
+    }
+}
+
+impl Intake {
+    fn waiting(&self) -> usize {
+        self.from_bus.len() + self.from_callers.len()
+    }
+
+    /// A batch is committed, or put off.
+    fn ended(&mut self, batch: &[Item]) {
+        self.under_way.end(batch);
+        self.is_alone = false;
+        self.passed_over = 0;
+    }
+}
+
+impl<S: Saga> Batches<S> {
+    /// Reads what has come, and lets it wait for its batch.
+    fn take_in(&self, intake: &mut Intake, delivered: &mut Vec<Delivery>, submitted: &mut Vec<Submission>) {
+        if is_out(Mutation::AckAfterSagaCommit) {
+            self.core.bus.acknowledge(&delivered.iter().map(|it| it.receipt).collect::<Vec<_>>());
+        }
+        intake.suspects.extend(Suspects::among(&self.core, delivered));
+        let from_bus = delivered.drain(..).map(|it| self.item(it.envelope, Origin::Bus(it.receipt), None));
+        intake.from_bus.extend(from_bus);
+        let from_callers = submitted.drain(..).map(|it| self.item(it.envelope, Origin::Caller(Some(it.reply)), None));
+        intake.from_callers.extend(from_callers);
+    }
+
+    /// The next batch, if it is worth it: with nothing under way whatever waits, else so many messages that another
+    /// transaction beside the first pays.
+    fn next(&self, intake: &mut Intake, suspects: &mut Suspects, is_idle: bool) -> Option<Vec<Item>> {
+        let mut batch = Vec::new();
+        if intake.is_alone {
+            return None;
+        }
+        if !intake.suspects.is_empty() {
+            let delivery = if is_idle { intake.suspects.pop_front() } else { None }?;
+            let refusal = suspects.refusal(&self.core, &delivery);
+            batch.push(self.item(delivery.envelope, Origin::Bus(delivery.receipt), refusal));
+            intake.is_alone = true;
+        } else if is_idle || intake.waiting() >= intake.passed_over + WORTH_A_SECOND {
+            let mut were_there = true;
+            while batch.is_empty() && were_there {
+                batch = intake.from_bus.take(BATCH, &intake.under_way);
+                batch.extend(intake.from_callers.take(BATCH, &intake.under_way));
+                were_there = !batch.is_empty();
+                // A caller who has gone already is not waited on: nothing of it is stored.
+                batch.retain(|it| !matches!(&it.origin, Origin::Caller(Some(reply)) if reply.is_closed()));
+            }
+            intake.passed_over = intake.waiting();
+        }
+        if batch.is_empty() {
+            return None;
+        }
+        intake.under_way.begin(&batch);
+        metrics::histogram!("saga_batch_size", "endpoint" => S::ENDPOINT).record(batch.len() as f64);
+        Some(batch)
+    }
+
+    async fn handle(&self, mut batch: Vec<Item>) -> Vec<Item> {
+        self.settle(&mut batch).await;
+        batch
     }
 
     fn item(&self, envelope: Arc<Envelope>, origin: Origin, refusal: Option<Failure>) -> Item {
@@ -169,7 +265,7 @@ impl<S: Saga> SagaEndpoint<S> {
         instances.dedup();
         let query = LoadQuery { endpoint: S::ENDPOINT, messages: &messages, saga: S::NAME, instances: &instances };
         let loaded = self.core.load(query).await?;
-        let mut commit = Commit::new(self.core.clock.now());
+        let mut commit = Commit::of(batch.len(), self.core.clock.now());
         let (fates, at) = (self.step(batch, loaded, &mut commit), commit.at);
         self.core.commit(commit).await?;
         Ok((fates, at))

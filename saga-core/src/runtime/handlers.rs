@@ -288,7 +288,7 @@ impl HandlerEndpoint {
         if open.is_empty() {
             return Ok(());
         }
-        let mut commit = Commit::new(self.core.clock.now());
+        let mut commit = Commit::of(open.len(), self.core.clock.now());
         let mut verdicts = Vec::new();
         for it in &open {
             verdicts.push(match &it.result {

@@ -2,9 +2,11 @@
 
 mod apply;
 mod audit;
+mod checkpoint;
 mod domain;
 mod encode;
 mod error;
+mod load;
 mod migrate;
 #[cfg(feature = "mutations")]
 mod mutated;
@@ -28,8 +30,10 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::checkpoint::Checkpoints;
 use self::domain::{Writers, erased};
 use self::encode::Encoded;
+use self::load::Loader;
 use self::open::{Database, Lock};
 use self::writer::{Command, Job, Purge, WAITING, Writer};
 use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
@@ -62,6 +66,7 @@ struct Inner {
     /// Held while migrations run, so that they run one after another; empty when the store was closed.
     lock: Mutex<Option<Lock>>,
     readers: SqlitePool,
+    loader: Loader,
     writers: Arc<Writers>,
     commands: mpsc::Sender<Command>,
     /// Cancelled when the last handle is gone.
@@ -95,9 +100,11 @@ impl SqliteStoreBuilder {
         let connection = tokio::task::spawn_blocking(move || opening.connect_writer(true)).await;
         let connection = connection.unwrap_or_else(|error| Err(not_started(&error)))?;
         let readers = database.readers();
+        let loader = Loader::new(database.clone());
         let writers = Arc::new(self.writers);
         let (commands, receiver) = mpsc::channel(WAITING);
         let dropped = CancellationToken::new();
+        let checkpoints = Checkpoints::start(database.clone(), lock.clone()).map_err(|error| not_started(&error))?;
         let writer = Writer {
             database: database.clone(),
             writers: writers.clone(),
@@ -105,6 +112,7 @@ impl SqliteStoreBuilder {
             commands: receiver,
             connection: Some(connection),
             dropped: dropped.clone(),
+            checkpoints: Some(checkpoints),
             executor: Handle::current(),
             next_id: None,
             lock: Some(lock.clone()),
@@ -112,7 +120,7 @@ impl SqliteStoreBuilder {
         let thread = thread::Builder::new().name("saga-sqlite-writer".to_owned());
         thread.spawn(move || writer.run()).map_err(|error| not_started(&error))?;
         let lock = Mutex::new(Some(lock));
-        Ok(SqliteStore(Arc::new(Inner { database, lock, readers, writers, commands, dropped })))
+        Ok(SqliteStore(Arc::new(Inner { database, lock, readers, loader, writers, commands, dropped })))
     }
 }
 
@@ -175,6 +183,7 @@ impl SqliteStore {
             is_closed.await.ok();
         }
         self.0.readers.close().await;
+        self.0.loader.close();
         self.0.lock.lock().await.take();
     }
 }
@@ -188,7 +197,7 @@ impl Drop for Inner {
 #[async_trait]
 impl Store for SqliteStore {
     async fn load(&self, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
-        read::load(&self.0.readers, query).await
+        self.0.loader.load(query).await
     }
 
     async fn commit(&self, commit: Arc<Commit>) -> Result<Vec<OutboxId>, StoreError> {
@@ -231,7 +240,8 @@ impl Store for SqliteStore {
     }
 
     async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
-        read::instance(&self.0.readers, saga, id).await
+        let query = LoadQuery { endpoint: "", messages: &[], saga, instances: &[id] };
+        Ok(self.load(&query).await?.instances.remove(&id))
     }
 
     async fn journal(&self, saga: &str, id: Uuid) -> Result<Vec<JournalRow>, StoreError> {

@@ -26,11 +26,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 const READERS: u32 = 4;
 /// What the writer says to its connection.
 ///
-/// - 4,000 pages in the log (16 MB) before they are copied into the database: a page that is written often is then
-///   copied once instead of four times, which makes a third more orders a second.
+/// - No checkpoints of its own: see `checkpoint.rs`.
 /// - A cache of 16 MB, so that a large group of commits fits, and the pages that every commit touches stay.
 const WRITER_SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-    PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16000;";
+    PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -16000;";
 /// Statements kept prepared on a connection: more than there are, those of the application's writers included.
 const PREPARED: usize = 256;
 
@@ -84,11 +83,20 @@ impl Database {
     /// Opens the database for the writer; it is made if `create` is said and it is not there.
     pub(super) fn connect_writer(&self, create: bool) -> Result<Connection, StoreError> {
         let create = if create { OpenFlags::SQLITE_OPEN_CREATE } else { OpenFlags::empty() };
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | create;
+        self.open(OpenFlags::SQLITE_OPEN_READ_WRITE | create, WRITER_SETTINGS)
+    }
+
+    /// Opens the database for a reader.
+    pub(super) fn connect_reader(&self) -> Result<Connection, StoreError> {
+        self.open(OpenFlags::SQLITE_OPEN_READ_WRITE, "PRAGMA query_only = ON")
+    }
+
+    fn open(&self, flags: OpenFlags, settings: &str) -> Result<Connection, StoreError> {
         let open = || {
-            let connection = Connection::open_with_flags(&self.path, flags)?;
+            // A connection of ours is on one thread at a time.
+            let connection = Connection::open_with_flags(&self.path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
-            connection.execute_batch(WRITER_SETTINGS)?;
+            connection.execute_batch(settings)?;
             connection.set_prepared_statement_cache_capacity(PREPARED);
             Ok(connection)
         };

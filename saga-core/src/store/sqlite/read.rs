@@ -1,6 +1,5 @@
 //! What is read back, each query on its own snapshot of what is committed.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -16,44 +15,7 @@ use crate::commit::{
 };
 use crate::message::{Body, Envelope};
 use crate::store::sql::{add, corrupt};
-use crate::store::{Backlog, DeadLetterPage, LoadQuery, Loaded, Page, StoreError};
-
-pub(super) async fn load(pool: &SqlitePool, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
-    // Each on its own connection: a lone message waits for one way to SQLite's thread, not for two.
-    let (handled, instances) = tokio::try_join!(load_handled(pool, query), load_instances(pool, query))?;
-    Ok(Loaded { handled, instances })
-}
-
-async fn load_handled(pool: &SqlitePool, query: &LoadQuery<'_>) -> Result<HashSet<Uuid>, StoreError> {
-    if query.messages.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let rows = sqlx::query(
-        "SELECT message_id FROM saga_inbox
-         WHERE endpoint = ? AND message_id IN (SELECT value FROM json_each(?))",
-    );
-    let rows = rows.bind(query.endpoint).bind(text::ids(query.messages)).fetch_all(pool).await;
-    let rows = rows.map_err(|error| of_query("the inbox can not be read", &error))?;
-    rows.iter().map(|row| Columns(row, "saga_inbox").id(0)).collect()
-}
-
-async fn load_instances(pool: &SqlitePool, query: &LoadQuery<'_>) -> Result<HashMap<Uuid, StoredInstance>, StoreError> {
-    if query.instances.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = sqlx::query(
-        "SELECT id, version, state, data, timers, retry_count, fault, created_at, updated_at FROM saga_instances
-         WHERE saga = ? AND id IN (SELECT value FROM json_each(?))",
-    );
-    let rows = rows.bind(query.saga).bind(text::ids(query.instances)).fetch_all(pool).await;
-    let rows = rows.map_err(|error| of_query("the instances can not be read", &error))?;
-    rows.iter().map(read_instance).map(|stored| stored.map(|it| (it.id, it))).collect()
-}
-
-pub(super) async fn instance(pool: &SqlitePool, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
-    let query = LoadQuery { endpoint: "", messages: &[], saga, instances: &[id] };
-    Ok(load(pool, &query).await?.instances.remove(&id))
-}
+use crate::store::{Backlog, DeadLetterPage, Page, StoreError};
 
 pub(super) async fn journal(pool: &SqlitePool, saga: &str, id: Uuid) -> Result<Vec<JournalRow>, StoreError> {
     let rows = sqlx::query(

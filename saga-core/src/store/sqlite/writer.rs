@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::apply;
+use super::checkpoint::Checkpoints;
 use super::domain::Writers;
 use super::encode::Encoded;
 use super::error::of_statement;
@@ -59,6 +60,7 @@ pub(super) struct Writer {
     pub(super) connection: Option<Connection>,
     /// Cancelled when nobody has the store any more.
     pub(super) dropped: CancellationToken,
+    pub(super) checkpoints: Option<Checkpoints>,
     /// Where probes wait.
     pub(super) executor: Handle,
     /// The next id of an outbox row, once it is known.
@@ -72,6 +74,7 @@ impl Writer {
     /// Writes until the store is closed or dropped.
     pub(super) fn run(mut self) {
         let mut waiting = None;
+        self.connection.iter().for_each(Checkpoints::watch);
         while let Some(command) = waiting.take().or_else(|| self.commands.blocking_recv()) {
             if self.dropped.is_cancelled() {
                 return;
@@ -80,6 +83,9 @@ impl Writer {
                 Command::Commit(first) => {
                     let group = self.gather(first, &mut waiting);
                     self.commit(group);
+                    if let (Some(connection), Some(checkpoints)) = (&self.connection, &mut self.checkpoints) {
+                        checkpoints.committed(connection);
+                    }
                 }
                 Command::Purge(Purge { sql, keys, reply }) => {
                     reply.send(self.purge(sql, &keys)).ok();
@@ -194,11 +200,21 @@ impl Writer {
     }
 
     fn connection(&mut self) -> Result<Connection, StoreError> {
-        self.connection.take().map_or_else(|| self.database.connect_writer(false), Ok)
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => {
+                let connection = self.database.connect_writer(false)?;
+                Checkpoints::watch(&connection);
+                Ok(connection)
+            }
+        }
     }
 
     fn close(&mut self) {
         self.commands.close();
+        if let Some(checkpoints) = self.checkpoints.take() {
+            checkpoints.end();
+        }
         if let Some(connection) = self.connection.take()
             && let Err((_, error)) = connection.close()
         {

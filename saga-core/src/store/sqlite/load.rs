@@ -1,0 +1,148 @@
+//! What a batch must know before it steps: read by id, row by row, on connections of its own that call SQLite directly.
+//! Over the pool each row would cost more on its way between two threads than in the database.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, Row};
+use uuid::Uuid;
+
+use super::closed;
+use super::error::of_statement;
+use super::open::Database;
+use super::text;
+use crate::commit::StoredInstance;
+use crate::message::Body;
+use crate::store::{LoadQuery, Loaded, StoreError};
+
+const HANDLED: &str = "SELECT 1 FROM saga_inbox WHERE message_id = ? AND endpoint = ?";
+
+const INSTANCE: &str = "SELECT version, state, data, timers, retry_count, fault, created_at, updated_at
+     FROM saga_instances WHERE id = ? AND saga = ?";
+
+/// Connections that only read, as many as loads have run at the same time: one for each endpoint.
+#[derive(Clone)]
+pub(super) struct Loader {
+    database: Database,
+    /// Absent when the store was closed.
+    idle: Arc<Mutex<Option<Vec<Connection>>>>,
+}
+
+impl Loader {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database, idle: Arc::new(Mutex::new(Some(Vec::new()))) }
+    }
+
+    /// Reads on a thread that may wait.
+    pub(super) async fn load(&self, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
+        let loader = self.clone();
+        let (endpoint, saga) = (query.endpoint.to_owned(), query.saga.to_owned());
+        let (messages, instances) = (query.messages.to_vec(), query.instances.to_vec());
+        let loaded = tokio::task::spawn_blocking(move || {
+            let idle = loader.lock().as_mut().map(Vec::pop);
+            let connection = idle.ok_or_else(closed)?.map_or_else(|| loader.database.connect_reader(), Ok)?;
+            let loaded = in_one_moment(&connection, || {
+                Ok(Loaded {
+                    handled: handled(&connection, &endpoint, &messages)?,
+                    instances: read_instances(&connection, &saga, &instances)?,
+                })
+            });
+            if loaded.is_ok()
+                && let Some(idle) = &mut *loader.lock()
+            {
+                idle.push(connection);
+            }
+            loaded
+        });
+        let ended = |error| Err(StoreError::Unavailable(format!("the load did not end: {error}")));
+        loaded.await.unwrap_or_else(ended)
+    }
+
+    /// Closes the connections; loads that come later are refused.
+    pub(super) fn close(&self) {
+        self.lock().take();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All of it from one snapshot; a transaction also saves SQLite a lock for each statement.
+fn in_one_moment(
+    connection: &Connection,
+    read: impl FnOnce() -> Result<Loaded, StoreError>,
+) -> Result<Loaded, StoreError> {
+    let execute = |sql: &'static str| {
+        let executed = connection.prepare_cached(sql).and_then(|mut it| it.execute([]));
+        executed.map_err(|error| failed("the database can not be read", &error))
+    };
+    execute("BEGIN")?;
+    let loaded = read()?;
+    execute("COMMIT")?;
+    Ok(loaded)
+}
+
+fn handled(connection: &Connection, endpoint: &str, messages: &[Uuid]) -> Result<HashSet<Uuid>, StoreError> {
+    let failed = |error: rusqlite::Error| failed("the inbox can not be read", &error);
+    let mut found = HashSet::new();
+    if messages.is_empty() {
+        return Ok(found);
+    }
+    let mut select = connection.prepare_cached(HANDLED).map_err(failed)?;
+    for id in messages {
+        if select.exists((text::id(*id), endpoint)).map_err(failed)? {
+            found.insert(*id);
+        }
+    }
+    Ok(found)
+}
+
+fn read_instances(
+    connection: &Connection,
+    saga: &str,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, StoredInstance>, StoreError> {
+    let failed = |error: rusqlite::Error| failed("the instances can not be read", &error);
+    let mut found = HashMap::with_capacity(ids.len());
+    if ids.is_empty() {
+        return Ok(found);
+    }
+    let mut select = connection.prepare_cached(INSTANCE).map_err(failed)?;
+    for id in ids {
+        let stored = select.query_row((text::id(*id), saga), |row| Ok(instance(*id, row))).optional();
+        if let Some(stored) = stored.map_err(failed)? {
+            found.insert(*id, stored?);
+        }
+    }
+    Ok(found)
+}
+
+fn instance(id: Uuid, row: &Row<'_>) -> Result<StoredInstance, StoreError> {
+    const TABLE: &str = "saga_instances";
+    let corrupt = |error: rusqlite::Error| StoreError::Corrupt(format!("{TABLE}: {error}"));
+    let time = |index| -> Result<DateTime<Utc>, StoreError> {
+        let value = row.get_ref(index).map_err(corrupt)?;
+        text::read_time(value.as_str().map_err(|error| corrupt(error.into()))?, TABLE)
+    };
+    let body = |index| -> Result<Body, StoreError> {
+        let json: String = row.get(index).map_err(corrupt)?;
+        Body::from_json(json).map_err(|error| StoreError::Corrupt(format!("{TABLE} holds no JSON: {error}")))
+    };
+    Ok(StoredInstance {
+        id,
+        version: text::read_number(row.get(0).map_err(corrupt)?, TABLE)?,
+        state: row.get(1).map_err(corrupt)?,
+        data: body(2)?,
+        timers: body(3)?,
+        retry_count: text::read_number(row.get(4).map_err(corrupt)?, TABLE)?,
+        fault: row.get(5).map_err(corrupt)?,
+        created_at: time(6)?,
+        updated_at: time(7)?,
+    })
+}
+
+fn failed(what: &str, error: &rusqlite::Error) -> StoreError {
+    of_statement(what, error, StoreError::Unavailable)
+}
