@@ -57,7 +57,10 @@ async fn on_postgres(pairing: &Pairing, place: &Place) -> Value {
 
 /// The queries as they stand in the store's source.
 async fn on_sqlite(place: &Place) -> Value {
-    const SOURCES: [&str; 1] = [include_str!("../../saga-core/src/store/sqlite/read.rs")];
+    const SOURCES: [&str; 2] = [
+        include_str!("../../saga-core/src/store/sqlite/load.rs"),
+        include_str!("../../saga-core/src/store/sqlite/read.rs"),
+    ];
     let Filled::Sqlite(pool) = Filled::open(place).await else { return Value::Null };
     let mut plans = Vec::new();
     let literals = SOURCES.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
