@@ -2,6 +2,7 @@
 
 mod address;
 mod backoff;
+mod balance;
 mod builder;
 mod connection;
 mod consumer;
@@ -12,6 +13,7 @@ mod health;
 mod ledger;
 mod link;
 mod parcel;
+mod partition;
 mod properties;
 mod publisher;
 mod receipts;
@@ -35,7 +37,7 @@ use crate::commit::{OutboxId, OutboxRow};
 
 use builder::Settings;
 pub use builder::{BuildError, QueueType, RabbitMqBusBuilder};
-use consumer::Consumer;
+use consumer::{Consumer, Plans};
 use health::{Health, Side};
 use ledger::Ledger;
 use parcel::Parcel;
@@ -144,8 +146,8 @@ impl Bus for RabbitMqBus {
     ) -> Result<Vec<mpsc::UnboundedReceiver<Delivery>>, BusError> {
         let topology = |why: String| BusError::Topology(why);
         let (queue_type, prefetch) = (self.shared.settings.queue_type, self.shared.settings.prefetch);
-        let plans = endpoints.iter().map(|it| Plan::new(it, queue_type, prefetch)).collect::<Result<Arc<[_]>, _>>();
-        let plans = plans.map_err(|error| topology(error.to_string()))?;
+        let plans = Plan::all(endpoints, queue_type, prefetch).map_err(|error| topology(error.to_string()))?;
+        let plans: Arc<[Plan]> = plans.into();
         let (deliveries, receivers): (Vec<_>, _) = endpoints.iter().map(|_| mpsc::unbounded_channel()).unzip();
         {
             let mut running = self.running();
@@ -156,7 +158,7 @@ impl Bus for RabbitMqBus {
             let publisher = Publisher { shared: self.shared.clone(), plans: plans.clone(), stop: stop.clone() };
             let consumer = Consumer {
                 shared: self.shared.clone(),
-                plans,
+                plans: Arc::new(Mutex::new(Plans::Declared(plans))),
                 deliveries: deliveries.into(),
                 stop: stop.clone(),
                 decoders: Handle::current(),

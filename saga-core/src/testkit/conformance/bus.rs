@@ -80,6 +80,7 @@ impl Started {
             consumed: true,
             temporary: false,
             prefetch: 4_096,
+            shard: None,
         };
         let (confirm, confirms) = mpsc::unbounded_channel();
         let started = bus.start(&[endpoint("front"), endpoint("back")], confirm).await;
