@@ -65,6 +65,13 @@ use topology::Plan;
 /// moves to the queue `<endpoint>_skipped`. One that breaks the connection over which it is delivered, which amqprs does over
 /// headers that are not UTF-8, moves to `<endpoint>_error` after a hundred times, if the queue is a quorum queue.
 ///
+/// An endpoint in [shards](crate::Shard) has a queue for each, `<endpoint>_shard_<n>`, with a single active consumer, and an
+/// exchange `<endpoint>_shards` before them; what comes without a bucket, to `<endpoint>_unsorted` or into the queue of the
+/// endpoint's name, is moved to its shard. Hosts count each other and share the shards. All must say the same number. While
+/// it changes no message is lost, whether it grows or shrinks, but messages of one instance may overtake each other: what
+/// waits in a queue of the older number is moved, at the next start, by whoever finds it. A queue that is left over stays,
+/// empty; delete it when every host has the new number.
+///
 /// Each connection has a thread of its own. The crate feature `traces` of amqprs is off; who turns it on must keep its
 /// level at `amqprs=info`, because below that it logs passwords and messages.
 ///
