@@ -75,6 +75,8 @@ pub struct RabbitMqConfig {
     pub ca_file: Option<PathBuf>,
     /// How often a message may be delivered without being handled, before it is a dead letter.
     pub delivery_limit: u32,
+    /// Into how many shards the orders are parted, over whichever bus.
+    pub shards: usize,
 }
 
 /// A kind of queue.
@@ -165,6 +167,7 @@ impl Default for Config {
                 heartbeat: Duration::from_secs(5),
                 ca_file: None,
                 delivery_limit: 20,
+                shards: 1,
             },
             retention: Retention::default(),
             payment: PaymentConfig {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use order_saga::{
-    Expiration, ExpiryJob, LogMailer, Mailer, OrderProcess, Orders, PaymentGateway, RandomGateway, SuccessRate,
+    Expiration, ExpiryJob, LogMailer, Mailer, ORDER_SAGA, OrderProcess, Orders, PaymentGateway, RandomGateway,
+    SuccessRate,
 };
 use saga_core::{Bus, Client, Clock, Probe, Runtime, Store, SystemClock};
 use tokio::task::JoinHandle;
@@ -146,6 +147,7 @@ fn runtime(
         .drain(shares(config.drain).1)
         .retention(config.retention)
         .delivery_limit(config.rabbitmq.delivery_limit)
+        .shards(ORDER_SAGA, config.rabbitmq.shards)
         .roles(saga_core::Roles { sagas: roles.saga, handlers: roles.activities, relay: roles.relay });
     if let Some(probe) = &parts.probe {
         builder = builder.probe(probe.clone());

@@ -3,6 +3,7 @@
 mod embedded;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
+mod shard;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::message::Envelope;
 pub use embedded::EmbeddedBus;
 #[cfg(feature = "rabbitmq")]
 pub use rabbitmq::{BuildError as RabbitMqBuildError, QueueType, RabbitMqBus, RabbitMqBusBuilder};
+pub use shard::{BUCKETS, Shard, ShardKey, bucket};
 
 /// What carries messages between endpoints. Every adapter passes the conformance suite of the testkit.
 ///
@@ -24,7 +26,8 @@ pub use rabbitmq::{BuildError as RabbitMqBuildError, QueueType, RabbitMqBus, Rab
 pub trait Bus: Send + Sync + 'static {
     /// Declares the endpoints with their subscriptions and begins to receive; called once, before anything is sent.
     /// Each endpoint's messages come out of its own channel, which ends when the bus is closed; that of an endpoint that
-    /// is not consumed stays empty.
+    /// is not consumed stays empty. The shards of an endpoint are declared like endpoints of one name, one behind the
+    /// other from the first to the last; a message goes to the one that it belongs to.
     ///
     /// # Errors
     /// When the topology can not be declared: says which part, and what is there instead.
@@ -62,6 +65,8 @@ pub struct Endpoint {
     /// How many unacknowledged messages it takes at the most: for a bus that pushes over a network. The embedded bus has
     /// no use for it, because the relay's window bounds what it holds.
     pub prefetch: usize,
+    /// Which shard of the endpoint this is; `None`: it can have none.
+    pub shard: Option<Shard>,
 }
 
 /// One message, delivered to one endpoint.

@@ -91,7 +91,9 @@ pub use activity::read_json;
 pub use activity::{AcceptedBy, Activity, Outcome};
 pub use alphabet::{Accepts, Alphabet, Column, Decoded, Finite};
 #[cfg(feature = "runtime")]
-pub use bus::{Bus, BusError, Confirm, Delivery, EmbeddedBus, Endpoint, Receipt, SendError};
+pub use bus::{
+    BUCKETS, Bus, BusError, Confirm, Delivery, EmbeddedBus, Endpoint, Receipt, SendError, Shard, ShardKey, bucket,
+};
 #[cfg(feature = "rabbitmq")]
 pub use bus::{QueueType, RabbitMqBuildError, RabbitMqBus, RabbitMqBusBuilder};
 #[cfg(feature = "runtime")]

@@ -13,6 +13,7 @@ mod relay;
 mod report;
 mod requests;
 mod settle;
+mod shards;
 mod timers;
 mod upkeep;
 
@@ -48,10 +49,11 @@ use handlers::HandlerEndpoint;
 use relay::Relay;
 use requests::Replies;
 pub use requests::{Request, RequestError, Response};
+use shards::{Doors, Partition};
 pub use upkeep::Retention;
 
-/// How many submissions of this process may wait for a saga's endpoint: less than a second's work. More are refused
-/// as busy, so that the queue at the edge never grows without bound.
+/// How many submissions of this process may wait for a saga's endpoint, all its shards together: less than a second's
+/// work. More are refused as busy, so that the queue at the edge never grows without bound.
 const SUBMISSIONS: usize = 4_096;
 /// How long a shutdown waits for what is in hand, if nobody says.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -72,6 +74,7 @@ pub struct RuntimeBuilder {
     host: Option<Uuid>,
     probes: Probes,
     endpoints: BTreeMap<&'static str, Registered>,
+    shards: BTreeMap<&'static str, usize>,
     mistakes: Vec<String>,
 }
 
@@ -100,20 +103,20 @@ impl Default for Roles {
 
 /// What runs on one endpoint.
 enum Registered {
-    Saga { subscriptions: Vec<&'static str>, start: Box<StartSaga> },
+    Saga { subscriptions: Vec<&'static str>, start: Box<StartSaga>, partition: Partition },
     Handlers { subscriptions: Vec<&'static str>, handlers: Handlers, options: HandlerOptions },
 }
 
 type Handlers = HashMap<&'static str, Arc<dyn ErasedHandler>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
-type StartSaga = dyn FnOnce(Arc<Core>, mpsc::UnboundedReceiver<Delivery>, mpsc::Receiver<Submission>) -> Running + Send;
+type StartSaga = dyn Fn(Arc<Core>, mpsc::UnboundedReceiver<Delivery>, mpsc::Receiver<Submission>) -> Running + Send;
 
 /// A runtime that is ready to run.
 pub struct Runtime {
     core: Arc<Core>,
     client: Client,
     endpoints: BTreeMap<&'static str, Registered>,
-    submissions: HashMap<&'static str, mpsc::Receiver<Submission>>,
+    submissions: HashMap<&'static str, Vec<mpsc::Receiver<Submission>>>,
     handed_over: mpsc::UnboundedReceiver<Vec<(crate::commit::OutboxId, crate::commit::OutboxRow)>>,
     drain: Duration,
     roles: Roles,
@@ -212,6 +215,17 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Parts a saga's endpoint into so many shards, 1 to [`BUCKETS`](crate::BUCKETS); 1 if not said. Each instance belongs
+    /// to one of them, by [`bucket`](crate::bucket), and each shard is a loop of its own. Over RabbitMQ it is a queue of
+    /// its own as well, which one host at a time consumes: so no two hosts meet on an instance over what the bus
+    /// delivers, and the deliveries of an instance keep their order. All hosts of one endpoint must say the same number;
+    /// [`RabbitMqBus`](crate::RabbitMqBus) says what happens while it changes.
+    #[must_use]
+    pub fn shards(mut self, endpoint: &'static str, count: usize) -> Self {
+        self.shards.insert(endpoint, count);
+        self
+    }
+
     /// Runs a saga on its endpoint.
     #[must_use]
     pub fn saga<S: Saga>(mut self) -> Self {
@@ -219,11 +233,13 @@ impl RuntimeBuilder {
         if self.endpoints.contains_key(S::ENDPOINT) {
             self.mistakes.push(format!("saga {} shares endpoint {} with something else", S::NAME, S::ENDPOINT));
         }
-        let subscriptions = Machine::<S>::new().columns().iter().map(|column| column.name).collect();
+        let machine = Machine::<S>::new();
+        let subscriptions = machine.columns().iter().map(|column| column.name).collect();
         let start: Box<StartSaga> = Box::new(|core, deliveries, submissions| {
             Box::pin(SagaEndpoint::<S>::new(core, deliveries, submissions).run())
         });
-        self.endpoints.insert(S::ENDPOINT, Registered::Saga { subscriptions, start });
+        let partition = Partition { shards: 1, key: shards::key(machine) };
+        self.endpoints.insert(S::ENDPOINT, Registered::Saga { subscriptions, start, partition });
         self
     }
 
@@ -253,6 +269,7 @@ impl RuntimeBuilder {
         if self.retention.interval.is_zero() {
             self.mistakes.push("the interval at which old rows are looked for is zero: say longer".to_owned());
         }
+        self.mistakes.extend(shards::part(&mut self.endpoints, self.shards));
         if let Some(mistake) = self.mistakes.into_iter().next() {
             return Err(RuntimeError::Setup(mistake));
         }
@@ -273,15 +290,15 @@ impl RuntimeBuilder {
             unsure: Notify::new(),
             stopping: CancellationToken::new(),
         });
-        let (mut senders, mut submissions) = (HashMap::new(), HashMap::new());
+        let (mut doors, mut submissions) = (HashMap::new(), HashMap::new());
         for (name, registered) in &self.endpoints {
-            if let Registered::Saga { .. } = registered {
-                let (sender, receiver) = mpsc::channel(SUBMISSIONS);
-                senders.insert(*name, sender);
-                submissions.insert(*name, receiver);
+            if let Registered::Saga { partition, .. } = registered {
+                let (door, receivers) = Doors::new(partition, SUBMISSIONS);
+                doors.insert(*name, door);
+                submissions.insert(*name, receivers);
             }
         }
-        let client = Client { core: core.clone(), submissions: Arc::new(senders) };
+        let client = Client { core: core.clone(), submissions: Arc::new(doors) };
         Ok(Runtime {
             core,
             client,
@@ -365,6 +382,7 @@ impl Runtime {
             host: None,
             probes: Probes::default(),
             endpoints: BTreeMap::new(),
+            shards: BTreeMap::new(),
             mistakes: Vec::new(),
         }
     }
@@ -383,7 +401,7 @@ impl Runtime {
         // The client of its own stays until the end: the queues of the submissions must not close because the
         // application, which lives by its bus and its timers, holds none.
         let Self { core, client: _client, endpoints, mut submissions, handed_over, drain, roles, retention } = self;
-        let declared = endpoints.iter().map(|(name, it)| it.declare(name, roles));
+        let declared = endpoints.iter().flat_map(|(name, it)| it.declare(name, roles));
         let declared: Vec<_> = declared.chain([core.replies.declare()]).collect();
         let (confirm, confirms) = mpsc::unbounded_channel();
         let mut receivers = core.bus.start(&declared, confirm).await?;
@@ -391,14 +409,19 @@ impl Runtime {
         if let Some(replies) = receivers.pop() {
             workers.spawn(requests::run(core.clone(), replies));
         }
-        for ((name, registered), deliveries) in endpoints.into_iter().zip(receivers) {
+        let mut receivers = receivers.into_iter();
+        for (name, registered) in endpoints {
+            let mut deliveries: Vec<_> = receivers.by_ref().take(registered.shards()).collect();
             match registered {
                 Registered::Saga { start, .. } => {
-                    let Some(submissions) = submissions.remove(name) else { continue };
-                    workers.spawn(start(core.clone(), deliveries, submissions));
+                    let submissions = submissions.remove(name).into_iter().flatten();
+                    for (deliveries, submissions) in deliveries.into_iter().zip(submissions) {
+                        workers.spawn(start(core.clone(), deliveries, submissions));
+                    }
                 }
                 Registered::Handlers { .. } if !roles.handlers => {}
                 Registered::Handlers { handlers, options, .. } => {
+                    let Some(deliveries) = deliveries.pop() else { continue };
                     let endpoint = HandlerEndpoint::new(core.clone(), name, handlers, options);
                     workers.spawn(endpoint.run(deliveries));
                 }
@@ -447,7 +470,15 @@ impl Runtime {
 }
 
 impl Registered {
-    fn declare(&self, name: &'static str, roles: Roles) -> Endpoint {
+    /// How many channels of deliveries it has.
+    fn shards(&self) -> usize {
+        match self {
+            Self::Saga { partition, .. } => partition.shards,
+            Self::Handlers { .. } => 1,
+        }
+    }
+
+    fn declare(&self, name: &'static str, roles: Roles) -> Vec<Endpoint> {
         let (subscriptions, handles, prefetch, consumed) = match self {
             Self::Saga { subscriptions, .. } => (subscriptions, subscriptions.clone(), 2 * core::BATCH, roles.sagas),
             Self::Handlers { subscriptions, handlers, options } => {
@@ -457,6 +488,13 @@ impl Registered {
             }
         };
         let subscriptions = subscriptions.clone();
-        Endpoint { name: name.into(), subscriptions, handles, consumed, temporary: false, prefetch }
+        let whole =
+            Endpoint { name: name.into(), subscriptions, handles, consumed, temporary: false, prefetch, shard: None };
+        match self {
+            Self::Saga { partition, .. } => {
+                partition.all().map(|it| Endpoint { shard: Some(it), ..whole.clone() }).collect()
+            }
+            Self::Handlers { .. } => vec![whole],
+        }
     }
 }

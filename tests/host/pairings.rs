@@ -57,6 +57,21 @@ async fn an_order_is_completed_and_told_once(Pairing { config, .. }: &Pairing) {
     host.stopped().await.unwrap();
 }
 
+async fn orders_in_four_shards_are_completed_and_told(pairing: &Pairing) {
+    let mut config = pairing.config.clone();
+    config.rabbitmq.shards = 4;
+    let host = Host::start(&config, (0..8).map(|_| approved())).await;
+    let mut orders = Vec::new();
+    for _ in 0..8 {
+        orders.push(host.order().await);
+    }
+    for order in &orders {
+        host.until_notified(&order["id"], "completed").await;
+        assert_eq!(history(&host, order).await, moved(&["OrderSubmitted", "OrderCreated", "PaymentApproved"]));
+    }
+    host.stopped().await.unwrap();
+}
+
 async fn the_same_key_is_the_same_order(Pairing { config, .. }: &Pairing) {
     let host = Host::start(config, [approved()]).await;
     let keyed = [("Idempotency-Key", "tea-1")];
@@ -155,6 +170,7 @@ on! {
     ];
     sqlite_embedded: "sqlite", "embedded", [
         an_order_is_completed_and_told_once,
+        orders_in_four_shards_are_completed_and_told,
         the_same_key_is_the_same_order,
         a_declined_order_expires_and_is_told,
         a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redriven,
@@ -176,6 +192,7 @@ on! {
     ];
     postgres_rabbitmq: "postgres", "rabbitmq", [
         an_order_is_completed_and_told_once,
+        orders_in_four_shards_are_completed_and_told,
         the_same_key_is_the_same_order,
         a_declined_order_expires_and_is_told,
         a_payment_that_fails_for_good_is_a_dead_letter_and_completes_when_redriven,

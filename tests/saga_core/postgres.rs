@@ -12,7 +12,7 @@ mod plans;
 mod role;
 mod secrets;
 
-use self::fixture::Database;
+pub(crate) use self::fixture::Database;
 pub use self::fixture::PATIENCE_VARIABLE;
 
 saga_core::store_conformance!(Database::new());

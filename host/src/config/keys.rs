@@ -84,7 +84,7 @@ const DURATION_SOME: &str = "a duration such as 5s, 10m or 500ms, longer than 0,
 
 const KEPT: &str = "a duration such as 30days or 12h, longer than 0, at most 365days, or forever";
 
-static KEYS: [Key; 31] = [
+static KEYS: [Key; 32] = [
     key("http.listen", "an address and a port, such as 127.0.0.1:8080", Shown::Whole, |c, v| {
         c.http.listen = v.parse().map_err(|_| Refused::Unexpected)?;
         Ok(())
@@ -131,6 +131,11 @@ static KEYS: [Key; 31] = [
     key("bus.delivery_limit", "a whole number from 1 to 90", Shown::Whole, |c, v| {
         c.rabbitmq.delivery_limit =
             number(v).filter(|limit| (1..=DELIVERIES_MAX).contains(limit)).ok_or(Refused::Unexpected)?;
+        Ok(())
+    }),
+    key("bus.shards", "a whole number from 1 to 128", Shown::Whole, |c, v| {
+        c.rabbitmq.shards =
+            number(v).filter(|count| (1..=saga_core::BUCKETS).contains(count)).ok_or(Refused::Unexpected)?;
         Ok(())
     }),
     key("retention.inbox", KEPT, Shown::Whole, |c, v| {

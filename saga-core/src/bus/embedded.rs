@@ -6,8 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::bus::{Bus, BusError, Confirm, Delivery, Endpoint, Receipt, SendError};
+use crate::bus::{Bus, BusError, Confirm, Delivery, Endpoint, Receipt, SendError, Shard};
 use crate::commit::{OutboxId, OutboxRow};
+use crate::message::Envelope;
 
 /// Carries messages between the endpoints of one process.
 ///
@@ -19,7 +20,8 @@ pub struct EmbeddedBus(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    endpoints: Vec<(String, mpsc::UnboundedSender<Delivery>)>,
+    endpoints: Vec<Inbox>,
+    /// Name → the endpoint, or the first of its shards, which stand behind it.
     by_name: HashMap<String, usize>,
     by_type: HashMap<&'static str, Vec<usize>>,
     confirms: Option<mpsc::UnboundedSender<Confirm>>,
@@ -28,6 +30,13 @@ struct State {
     delivered: HashMap<u64, OutboxId>,
     /// Message → how many endpoints have not acknowledged it yet.
     pending: HashMap<OutboxId, usize>,
+}
+
+/// An endpoint, or a shard of one.
+struct Inbox {
+    name: String,
+    deliveries: mpsc::UnboundedSender<Delivery>,
+    shard: Option<Shard>,
 }
 
 /// The bus lives as long as its process, so there is only one connection to tell apart.
@@ -48,7 +57,7 @@ impl State {
     fn send(&mut self, id: OutboxId, row: OutboxRow) {
         let targets = match &row.destination {
             Some(name) => match self.by_name.get(&**name) {
-                Some(endpoint) => vec![*endpoint],
+                Some(endpoint) => vec![self.place(*endpoint, &row.envelope)],
                 None => return self.confirm(id, Err(self.no_endpoint(name))),
             },
             None => self.subscribers(&row),
@@ -62,8 +71,11 @@ impl State {
             self.delivered.insert(self.last_tag, id);
             let receipt = Receipt { epoch: EPOCH, tag: self.last_tag };
             // An endpoint that takes no more is shutting down: the row stays in the outbox for the next start.
-            let _ =
-                self.endpoints[endpoint].1.send(Delivery { envelope: row.envelope.clone(), receipt, redelivered: 0 });
+            let _ = self.endpoints[endpoint].deliveries.send(Delivery {
+                envelope: row.envelope.clone(),
+                receipt,
+                redelivered: 0,
+            });
         }
     }
 
@@ -71,16 +83,23 @@ impl State {
         let mut targets = Vec::new();
         for name in &row.envelope.message_type {
             for endpoint in self.by_type.get(&**name).into_iter().flatten() {
-                if !targets.contains(endpoint) {
-                    targets.push(*endpoint);
+                let endpoint = self.place(*endpoint, &row.envelope);
+                if !targets.contains(&endpoint) {
+                    targets.push(endpoint);
                 }
             }
         }
         targets
     }
 
+    /// The endpoint, or which of its shards a message belongs to.
+    fn place(&self, endpoint: usize, envelope: &Envelope) -> usize {
+        endpoint + self.endpoints[endpoint].shard.as_ref().map_or(0, |it| it.place(envelope))
+    }
+
     fn no_endpoint(&self, name: &str) -> SendError {
-        let known: Vec<_> = self.endpoints.iter().map(|(name, _)| name.as_str()).collect();
+        let mut known: Vec<_> = self.endpoints.iter().map(|it| it.name.as_str()).collect();
+        known.dedup();
         SendError::Unroutable(format!("there is no endpoint {name}; this process has {}", known.join(", ")))
     }
 
@@ -106,11 +125,14 @@ impl Bus for EmbeddedBus {
         let mut receivers = Vec::new();
         for (index, endpoint) in endpoints.iter().enumerate() {
             let (sender, receiver) = mpsc::unbounded_channel();
-            state.endpoints.push((endpoint.name.to_string(), sender));
-            state.by_name.insert(endpoint.name.to_string(), index);
-            for name in &endpoint.subscriptions {
-                state.by_type.entry(name).or_default().push(index);
+            let (name, shard) = (endpoint.name.to_string(), endpoint.shard.clone());
+            if shard.as_ref().is_none_or(|it| it.index == 0) {
+                state.by_name.insert(name.clone(), index);
+                for name in &endpoint.subscriptions {
+                    state.by_type.entry(name).or_default().push(index);
+                }
             }
+            state.endpoints.push(Inbox { name, deliveries: sender, shard });
             receivers.push(receiver);
         }
         state.confirms = Some(confirms);

@@ -2,6 +2,7 @@
 
 mod address;
 mod backoff;
+mod balance;
 mod builder;
 mod connection;
 mod consumer;
@@ -12,6 +13,7 @@ mod health;
 mod ledger;
 mod link;
 mod parcel;
+mod partition;
 mod properties;
 mod publisher;
 mod receipts;
@@ -35,7 +37,7 @@ use crate::commit::{OutboxId, OutboxRow};
 
 use builder::Settings;
 pub use builder::{BuildError, QueueType, RabbitMqBusBuilder};
-use consumer::Consumer;
+use consumer::{Consumer, Plans};
 use health::{Health, Side};
 use ledger::Ledger;
 use parcel::Parcel;
@@ -62,6 +64,13 @@ use topology::Plan;
 /// that name, because a service may want its faults at an exchange. A message of a type that its endpoint does not handle
 /// moves to the queue `<endpoint>_skipped`. One that breaks the connection over which it is delivered, which amqprs does over
 /// headers that are not UTF-8, moves to `<endpoint>_error` after a hundred times, if the queue is a quorum queue.
+///
+/// An endpoint in [shards](crate::Shard) has a queue for each, `<endpoint>_shard_<n>`, with a single active consumer, and an
+/// exchange `<endpoint>_shards` before them; what comes without a bucket, to `<endpoint>_unsorted` or into the queue of the
+/// endpoint's name, is moved to its shard. Hosts count each other and share the shards. All must say the same number. While
+/// it changes no message is lost, whether it grows or shrinks, but messages of one instance may overtake each other: what
+/// waits in a queue of the older number is moved, at the next start, by whoever finds it. A queue that is left over stays,
+/// empty; delete it when every host has the new number.
 ///
 /// Each connection has a thread of its own. The crate feature `traces` of amqprs is off; who turns it on must keep its
 /// level at `amqprs=info`, because below that it logs passwords and messages.
@@ -144,8 +153,8 @@ impl Bus for RabbitMqBus {
     ) -> Result<Vec<mpsc::UnboundedReceiver<Delivery>>, BusError> {
         let topology = |why: String| BusError::Topology(why);
         let (queue_type, prefetch) = (self.shared.settings.queue_type, self.shared.settings.prefetch);
-        let plans = endpoints.iter().map(|it| Plan::new(it, queue_type, prefetch)).collect::<Result<Arc<[_]>, _>>();
-        let plans = plans.map_err(|error| topology(error.to_string()))?;
+        let plans = Plan::all(endpoints, queue_type, prefetch).map_err(|error| topology(error.to_string()))?;
+        let plans: Arc<[Plan]> = plans.into();
         let (deliveries, receivers): (Vec<_>, _) = endpoints.iter().map(|_| mpsc::unbounded_channel()).unzip();
         {
             let mut running = self.running();
@@ -156,7 +165,7 @@ impl Bus for RabbitMqBus {
             let publisher = Publisher { shared: self.shared.clone(), plans: plans.clone(), stop: stop.clone() };
             let consumer = Consumer {
                 shared: self.shared.clone(),
-                plans,
+                plans: Arc::new(Mutex::new(Plans::Declared(plans))),
                 deliveries: deliveries.into(),
                 stop: stop.clone(),
                 decoders: Handle::current(),

@@ -12,6 +12,7 @@ use crate::message::Envelope;
 use crate::runtime::core::Core;
 use crate::runtime::deliver::Submission;
 use crate::runtime::settle::PUBLISHED;
+use crate::runtime::shards::Doors;
 use crate::saga::Saga;
 use crate::store::StoreError;
 
@@ -19,7 +20,7 @@ use crate::store::StoreError;
 #[derive(Clone)]
 pub struct Client {
     pub(crate) core: Arc<Core>,
-    pub(crate) submissions: Arc<HashMap<&'static str, mpsc::Sender<Submission>>>,
+    pub(crate) submissions: Arc<HashMap<&'static str, Doors>>,
 }
 
 /// What became of a submission. It is committed.
@@ -90,7 +91,8 @@ impl Client {
     /// When it was not taken, or nobody knows whether it was ([`SubmitError::Unknown`]). A caller that stops waiting
     /// knows as little: submit again under the same message id.
     pub async fn submit<S: Saga>(&self, envelope: Envelope) -> Result<Submitted, SubmitError> {
-        let sender = self.submissions.get(S::ENDPOINT).ok_or(SubmitError::Stopped)?;
+        let doors = self.submissions.get(S::ENDPOINT).ok_or(SubmitError::Stopped)?;
+        let sender = doors.of(&envelope).ok_or(SubmitError::Stopped)?;
         let (reply, answer) = oneshot::channel();
         sender.try_send(Submission { envelope: Arc::new(envelope), reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => SubmitError::Busy,

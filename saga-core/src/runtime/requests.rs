@@ -130,6 +130,7 @@ impl Replies {
 
     pub(crate) fn declare(&self) -> Endpoint {
         Endpoint {
+            shard: None,
             name: self.endpoint.clone().into(),
             subscriptions: Vec::new(),
             handles: Vec::new(),

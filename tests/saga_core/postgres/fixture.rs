@@ -29,14 +29,14 @@ pub(super) fn patience() -> Duration {
 }
 
 /// An empty database, and the store that has it open.
-pub(super) struct Database {
+pub(crate) struct Database {
     pub(super) url: String,
     store: Mutex<Option<PostgresStore>>,
 }
 
 impl Database {
     /// On the server that all tests share.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(Postgres::shared())
     }
 
@@ -59,7 +59,7 @@ impl Database {
     }
 
     /// A host on the database, whose tables are there.
-    pub(super) async fn host(&self) -> PostgresStore {
+    pub(crate) async fn host(&self) -> PostgresStore {
         let store = self.builder().open().await.unwrap();
         store.migrate(&migrator()).await.unwrap();
         store

@@ -43,6 +43,7 @@ pub fn endpoint(name: &'static str) -> Endpoint {
         consumed: true,
         temporary: false,
         prefetch: 256,
+        shard: None,
     }
 }
 

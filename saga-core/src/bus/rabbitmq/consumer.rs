@@ -1,8 +1,8 @@
 //! The connection that consumes and acknowledges: a channel for each endpoint.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -16,6 +16,7 @@ use super::connection::{Cause, Connected, Loss};
 use super::endpoint::{End, Line};
 use super::health::Side;
 use super::link::Watch;
+use super::partition;
 use super::supervisor::{STABLE, Session};
 use super::topology::Plan;
 use crate::bus::Delivery;
@@ -29,13 +30,21 @@ const CAREFUL_FOR: Duration = Duration::from_secs(10);
 /// What consumes, connection after connection.
 pub(super) struct Consumer {
     pub(super) shared: Arc<Shared>,
-    pub(super) plans: Arc<[Plan]>,
+    pub(super) plans: Arc<Mutex<Plans>>,
     pub(super) deliveries: Arc<[mpsc::UnboundedSender<Delivery>]>,
     pub(super) stop: CancellationToken,
     /// Where deliveries are decoded: the runtime of whoever started the bus.
     pub(super) decoders: Handle,
     /// How many connections in a row broke soon and without a word.
     pub(super) fragile: AtomicU32,
+}
+
+/// What is consumed.
+pub(super) enum Plans {
+    /// What was declared.
+    Declared(Arc<[Plan]>),
+    /// That, and what another number of shards has left at the broker.
+    Complete(Arc<[Plan]>),
 }
 
 impl Session for Consumer {
@@ -49,9 +58,10 @@ impl Session for Consumer {
         }
         let (shared, plans, stop) = (self.shared.clone(), self.plans.clone(), self.stop.clone());
         let (deliveries, decoders) = (self.deliveries.clone(), self.decoders.clone());
-        let line = Line { shared, plans, deliveries, decoders, stop, careful_until };
+        let of = shared.clone();
+        let line = move |plans| Line { shared: of, plans, deliveries, decoders, stop, careful_until };
         async move {
-            match run(line, watch).await {
+            match run(&shared, &plans, line, watch).await {
                 Ok(()) => Loss::stopped(),
                 Err(loss) => loss,
             }
@@ -73,8 +83,14 @@ impl Session for Consumer {
 }
 
 /// One connection, from its opening to its loss; `Ok` when it was asked to end.
-async fn run(line: Line, watch: Arc<Watch>) -> Result<(), Loss> {
-    let connection = Connected::open(&line.shared.settings, Side::Consuming.name(), watch).await?;
+async fn run(
+    shared: &Shared,
+    plans: &Mutex<Plans>,
+    line: impl FnOnce(Arc<[Plan]>) -> Line,
+    watch: Arc<Watch>,
+) -> Result<(), Loss> {
+    let mut connection = Connected::open(&shared.settings, Side::Consuming.name(), watch).await?;
+    let line = line(complete(plans, &mut connection).await?);
     let (first, longest) = line.shared.settings.backoff;
     let backoff = |index: usize| Backoff::new(first, longest, line.shared.settings.seed.wrapping_add(index as u64));
     let (told, tellings) = mpsc::unbounded_channel();
@@ -90,6 +106,18 @@ async fn run(line: Line, watch: Arc<Watch>) -> Result<(), Loss> {
     endpoints.run(tellings).await?;
     endpoints.connection.close().await;
     Ok(())
+}
+
+/// What is to be consumed. What is left over at the broker is looked for once.
+async fn complete(plans: &Mutex<Plans>, connection: &mut Connected) -> Result<Arc<[Plan]>, Loss> {
+    let declared = match &*plans.lock().unwrap_or_else(PoisonError::into_inner) {
+        Plans::Complete(plans) => return Ok(plans.clone()),
+        Plans::Declared(plans) => plans.clone(),
+    };
+    let left_over = partition::left_over(connection, &declared).await?;
+    let complete: Arc<[Plan]> = declared.iter().cloned().chain(left_over).collect();
+    *plans.lock().unwrap_or_else(PoisonError::into_inner) = Plans::Complete(complete.clone());
+    Ok(complete)
 }
 
 /// The endpoints of one connection.
@@ -144,7 +172,7 @@ impl Endpoints {
 
     fn works(&mut self, index: usize) {
         self.untried.remove(&index);
-        let name = &self.line.plans[index].name;
+        let name = &self.line.plans[index].queue;
         if self.line.shared.health.endpoint_up(name) {
             tracing::info!(endpoint = name, "the endpoint is well again");
         }
@@ -153,7 +181,7 @@ impl Endpoints {
     async fn ended(&mut self, index: usize, since: Instant, end: End) -> Result<(), Loss> {
         let loss = match end {
             End::Declared => return Ok(()),
-            End::Careful => {
+            End::Careful | End::GaveUp => {
                 self.due.insert(index, Instant::now());
                 return Ok(());
             }
@@ -169,7 +197,7 @@ impl Endpoints {
         }
         let pause = self.backoffs[index].pause();
         self.due.insert(index, Instant::now() + pause);
-        let (endpoint, reason) = (self.line.plans[index].name.as_str(), loss.why.as_str());
+        let (endpoint, reason) = (self.line.plans[index].queue.as_str(), loss.why.as_str());
         if !self.line.shared.health.endpoint_down(endpoint, &loss) {
             tracing::debug!(endpoint, reason, ?pause, "the endpoint is still not well");
         } else if loss.cause == Cause::Topology {

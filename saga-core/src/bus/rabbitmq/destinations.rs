@@ -10,6 +10,7 @@ use super::connection::{Cause, Connected, Loss, Opened};
 use super::topology::{self, Plan};
 use crate::bus::SendError;
 use crate::commit::OutboxRow;
+use crate::message::Envelope;
 use crate::wire::{self, entity_name};
 
 /// How long what can not be published to is not asked for again. Each asking costs a channel, and a storm of messages to a
@@ -86,11 +87,39 @@ impl Destinations {
         for plan in self.plans.clone().iter() {
             let _alone = alone.lock().await;
             let channel = self.channel(connection).await?;
-            if let Err(loss) = plan.declare(channel).await {
+            if let Err(loss) = plan.declare_places(channel).await {
                 self.channel_lost(connection, loss)?;
             }
         }
         Ok(())
+    }
+
+    /// Where the broker brings a message to its shard, of the endpoints in shards that this process knows: into which
+    /// queue, if it is sent; by which routing key, if it is published.
+    pub(super) fn place(&self, destination: Destination, envelope: &Envelope) -> (Destination, String) {
+        match destination {
+            Destination::Queue(name) => {
+                let plan = self.plans.iter().find(|it| it.name == name);
+                let queue = plan.and_then(|it| it.shard_queue(envelope)).unwrap_or(name);
+                (Destination::Queue(queue.clone()), queue)
+            }
+            Destination::Types(names) => {
+                let mut heard = self.plans.iter().filter(|it| it.types.iter().any(|name| names.contains(name)));
+                let bucket = heard.find_map(|it| it.bucket(envelope)).unwrap_or_default();
+                (Destination::Types(names), bucket)
+            }
+            Destination::Skipped(_) | Destination::Exchange(_) => self.moved(&destination),
+        }
+    }
+
+    /// A destination that is known to the queue, and its routing key.
+    pub(super) fn moved(&self, destination: &Destination) -> (Destination, String) {
+        let routing_key = match destination {
+            Destination::Queue(name) => name.clone(),
+            Destination::Skipped(endpoint) => self.skipped(*endpoint),
+            Destination::Exchange(_) | Destination::Types(_) => String::new(),
+        };
+        (destination.clone(), routing_key)
     }
 
     /// Whether an endpoint that this process knows subscribes to the event: then it must reach a queue.
@@ -145,7 +174,7 @@ impl Destinations {
     }
 
     /// The `_skipped` queue of an endpoint.
-    pub(super) fn skipped(&self, endpoint: usize) -> String {
+    fn skipped(&self, endpoint: usize) -> String {
         self.plans.get(endpoint).map(|it| topology::skipped(&it.name)).unwrap_or_default()
     }
 

@@ -1,7 +1,7 @@
 //! One endpoint over one channel: declare, consume, hand over, acknowledge.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use amqprs::channel::{
     BasicAckArguments, BasicCancelArguments, BasicConsumeArguments, BasicQosArguments, ConsumerMessage,
@@ -13,13 +13,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::connection::{CALL_LIMIT, Cause, Loss, Opened};
+use super::destinations::Destination;
 use super::events::ChannelEvent;
 use super::parcel::Parcel;
-use super::properties::{self, Skipped};
+use super::partition;
+use super::properties::{self, Moved};
 use super::receipts::Receipts;
-use super::topology::Plan;
+use super::topology::{Part, Plan};
 use crate::bus::{Delivery, Receipt};
 use crate::wire::{self, BusAddress, Incoming, Read};
+
+/// How often a process looks whether it has more than its share of an endpoint's shards. A host that comes has its share
+/// after so long, and what is asked of the broker, a question for each shard, costs nothing.
+const BALANCE: Duration = Duration::from_secs(2);
 
 /// What the channels of one connection share.
 #[derive(Clone)]
@@ -39,6 +45,8 @@ pub(super) enum End {
     Declared,
     /// Messages were taken one at a time for long enough.
     Careful,
+    /// Another host is to have the shard; this one waits behind it.
+    GaveUp,
     /// It was lost.
     Lost(Loss),
 }
@@ -70,14 +78,19 @@ impl Line {
         let teller = Arc::new(Notify::new());
         let life = Life { receipts: &self.shared.receipts, epoch: self.shared.receipts.begin(index, teller.clone()) };
         let prefetch = if careful_until.is_some() { 1 } else { plan.prefetch };
-        let (consumer, messages) = match consume(&mut channel, &plan.name, prefetch).await {
+        let (consumer, messages) = match consume(&mut channel, &plan.queue, prefetch).await {
             Ok(consuming) => consuming,
             Err(loss) => return End::Lost(loss),
         };
-        let decoder = self.decoders.spawn(self.clone().hand_over(index, life.epoch, messages));
+        let pause = CancellationToken::new();
+        let decoder = self.decoders.spawn(self.clone().hand_over(index, life.epoch, messages, pause.clone()));
         tell();
-        let end = self.acknowledge(&mut channel, &life, &consumer, &teller, careful_until, decoder).await;
+        let consuming = Consuming { plan, life: &life, consumer, teller, decoder, pause };
+        let end = self.acknowledge(&mut channel, consuming, careful_until).await;
         drop(life);
+        if let Part::Shard { shard, balance, .. } = &plan.part {
+            balance.ended(shard.index);
+        }
         if !matches!(end, End::Lost(_)) || channel.channel.is_open() {
             channel.close().await;
         }
@@ -103,16 +116,8 @@ impl Line {
         }
     }
 
-    /// Tells the broker what is acknowledged, until the channel is lost.
-    async fn acknowledge(
-        &self,
-        channel: &mut Opened,
-        life: &Life<'_>,
-        consumer: &str,
-        teller: &Notify,
-        careful_until: Option<Instant>,
-        decoder: JoinHandle<()>,
-    ) -> End {
+    /// Tells the broker what is acknowledged, until the channel is lost or the shard is given up.
+    async fn acknowledge(&self, channel: &mut Opened, mut it: Consuming<'_>, careful_until: Option<Instant>) -> End {
         let careful = async {
             match careful_until {
                 Some(until) => tokio::time::sleep_until(until.into()).await,
@@ -120,36 +125,67 @@ impl Line {
             }
         };
         tokio::pin!(careful);
-        // What reads deliveries ends well with the channel, which says why itself.
-        let defect = async {
-            match decoder.await {
-                Err(error) => error,
-                Ok(()) => std::future::pending().await,
-            }
-        };
-        tokio::pin!(defect);
+        let mut balance = tokio::time::interval_at((Instant::now() + BALANCE).into(), BALANCE);
+        balance.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_reading = true;
         loop {
+            // What is given up is given up whole: whoever has it next must not meet what is in hand here.
+            if !is_reading && it.pause.is_cancelled() && self.shared.receipts.in_hand(it.life.epoch) == 0 {
+                return flush(channel, &it).await.map_or_else(End::Lost, |()| End::GaveUp);
+            }
             tokio::select! {
-                () = teller.notified() => if let Err(loss) = tell_broker(channel, life).await { return End::Lost(loss) },
+                () = it.teller.notified() => {
+                    if let Err(loss) = tell_broker(channel, it.life).await { return End::Lost(loss) }
+                }
                 event = channel.events.recv() => {
                     if let Some(loss) = lost(channel, event.as_ref()) { return End::Lost(loss) }
                 }
                 () = &mut careful => return End::Careful,
-                error = &mut defect => {
-                    return End::Lost(Loss::new(Cause::Broke, format!("a defect: what reads deliveries ended: {error}")));
+                // What reads deliveries ends well with the channel, which says why itself, or when it is told to pause.
+                ended = &mut it.decoder, if is_reading => match ended {
+                    Ok(()) => is_reading = false,
+                    Err(error) => {
+                        let why = format!("a defect: what reads deliveries ended: {error}");
+                        return End::Lost(Loss::new(Cause::Broke, why));
+                    }
+                },
+                _ = balance.tick(), if it.plan.is_shared() => {
+                    match has_too_many(channel, it.plan).await {
+                        Ok(true) => it.pause.cancel(),
+                        Ok(false) => {}
+                        Err(loss) => return End::Lost(loss),
+                    }
                 }
                 () = self.stop.cancelled() => {
-                    let told = farewell(channel, life, consumer).await;
+                    let told = farewell(channel, &it).await;
                     return told.map_or_else(End::Lost, |()| End::Declared);
                 }
             }
         }
     }
 
-    /// Decodes what is delivered and hands it to the endpoint, or to its `_skipped` queue.
-    async fn hand_over(self, index: usize, epoch: u64, mut messages: mpsc::UnboundedReceiver<ConsumerMessage>) {
-        let (Some(plan), Some(deliveries)) = (self.plans.get(index), self.deliveries.get(index)) else { return };
-        while let Some(message) = messages.recv().await {
+    /// Decodes what is delivered and hands it to the endpoint, or to the queue where it belongs, until it is to pause. What
+    /// was delivered by then and not handed over goes back to the broker with the channel.
+    async fn hand_over(
+        self,
+        index: usize,
+        epoch: u64,
+        mut messages: mpsc::UnboundedReceiver<ConsumerMessage>,
+        pause: CancellationToken,
+    ) {
+        let Some(plan) = self.plans.get(index) else { return };
+        let mut is_new = true;
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = pause.cancelled() => return,
+                message = messages.recv() => message,
+            };
+            let Some(message) = message else { return };
+            if let (true, Part::Shard { shard, balance, .. }) = (is_new, &plan.part) {
+                balance.is_active(shard.index);
+                is_new = false;
+            }
             let (Some(deliver), Some(properties)) = (message.deliver, message.basic_properties) else { continue };
             let receipt = Receipt { epoch, tag: deliver.delivery_tag() };
             if !self.shared.receipts.delivered(epoch, receipt.tag) {
@@ -164,17 +200,37 @@ impl Line {
                         message = envelope.name(),
                         "a message of a type that nobody here handles is put aside"
                     );
-                    let skipped = Skipped { endpoint: index, body, properties, receipt };
-                    self.shared.ledger.push([Parcel::Skipped(Arc::new(skipped))]);
+                    self.moves(Moved { to: Destination::Skipped(plan.home), body, properties, receipt });
                     continue;
                 }
             };
+            if let Some(queue) = plan.elsewhere(&envelope) {
+                self.moves(Moved { to: Destination::Queue(queue), body, properties, receipt });
+                continue;
+            }
+            let Some(deliveries) = self.deliveries.get(index) else { return };
             let redelivered = properties::redelivered(&properties, deliver.redelivered());
             if deliveries.send(Delivery { envelope: Arc::new(envelope), receipt, redelivered }).is_err() {
                 return;
             }
         }
     }
+
+    /// Publishes a delivery where it belongs, and acknowledges it when that is confirmed.
+    fn moves(&self, moved: Moved) {
+        self.shared.ledger.push([Parcel::Moved(Arc::new(moved))]);
+    }
+}
+
+/// A channel that consumes.
+struct Consuming<'a> {
+    plan: &'a Plan,
+    life: &'a Life<'a>,
+    consumer: String,
+    teller: Arc<Notify>,
+    decoder: JoinHandle<()>,
+    /// Cancelled when nothing more is to be handed over.
+    pause: CancellationToken,
 }
 
 /// One life of an endpoint's channel, whose receipts are void when it ends.
@@ -206,13 +262,31 @@ async fn consume(
 
 /// Takes no more and tells the broker of what is acknowledged. A quorum queue is told of a few acknowledgements at a time,
 /// and a channel that ends forgets the rest; who asks it for answers meanwhile lets it get on with them.
-async fn farewell(channel: &mut Opened, life: &Life<'_>, consumer: &str) -> Result<(), Loss> {
-    tell_broker(channel, life).await?;
+async fn farewell(channel: &mut Opened, it: &Consuming<'_>) -> Result<(), Loss> {
+    if it.plan.is_shared() {
+        return flush(channel, it).await;
+    }
+    tell_broker(channel, it.life).await?;
     let what = "taking no more";
-    let cancel = channel.channel.basic_cancel(BasicCancelArguments::new(consumer));
+    let cancel = channel.channel.basic_cancel(BasicCancelArguments::new(&it.consumer));
     let cancelled = channel.watch.call(what, CALL_LIMIT, cancel).await;
     cancelled.map_err(|error| channel.loss(what, &error))?;
-    tell_broker(channel, life).await
+    tell_broker(channel, it.life).await
+}
+
+/// The same where one consumer at a time is active, and stays so until the channel ends: as soon as it is cancelled, the
+/// broker gives the next one later messages, while earlier ones are not back yet.
+async fn flush(channel: &mut Opened, it: &Consuming<'_>) -> Result<(), Loss> {
+    tell_broker(channel, it.life).await?;
+    partition::consumers(channel, &it.plan.queue).await?;
+    tell_broker(channel, it.life).await
+}
+
+/// Whether another host is to have this shard: as many share them as consume the queue of the endpoint's name.
+async fn has_too_many(channel: &mut Opened, plan: &Plan) -> Result<bool, Loss> {
+    let Part::Shard { shard, balance, .. } = &plan.part else { return Ok(false) };
+    let hosts = partition::consumers(channel, &plan.name).await?;
+    Ok(balance.gives_up(shard.index, shard.of, hosts))
 }
 
 async fn tell_broker(channel: &mut Opened, life: &Life<'_>) -> Result<(), Loss> {

@@ -30,8 +30,8 @@ const AT_FAULT: [u16; 6] = [311, 404, 406, 501, 502, 505];
 const STRIKES: u8 = 3;
 /// What a negative confirm says, which is little.
 const REFUSED: &str = "the broker refused it: a queue that it goes to is full, or failed just now";
-/// The pause before a skipped message that the broker did not take is published again.
-const SKIP_PAUSE: Duration = Duration::from_secs(1);
+/// The pause before a message that moves and that the broker did not take is published again.
+const MOVE_PAUSE: Duration = Duration::from_secs(1);
 
 /// All that is to be published.
 pub(super) struct Ledger {
@@ -58,7 +58,7 @@ struct Book {
     /// Since when the broker is expected to confirm and does not, over all connections and on this one.
     silent_since: Option<Instant>,
     silent_here: Option<Instant>,
-    /// Skipped messages that wait a little.
+    /// Messages that move and wait a little.
     later: VecDeque<(Instant, Parcel)>,
     closed: bool,
 }
@@ -133,7 +133,7 @@ impl Ledger {
         }
         for (_, Pending { mut waiting, .. }) in pending.into_iter().rev() {
             waiting.strikes += u8::from(refused && alone);
-            if waiting.strikes >= STRIKES && !matches!(waiting.parcel, Parcel::Skipped(_)) {
+            if waiting.strikes >= STRIKES && !matches!(waiting.parcel, Parcel::Moved(_)) {
                 book.suspects = book.suspects.saturating_sub(1);
                 let why = SendError::Unroutable(format!("the broker does not bear it: {}", loss.why));
                 self.outcome(&mut book, waiting.parcel, Err(why), now);
@@ -301,8 +301,8 @@ impl Ledger {
     fn outcome(&self, book: &mut Book, parcel: Parcel, outcome: Result<(), SendError>, now: Instant) {
         match (parcel, outcome) {
             (Parcel::Row(id, _) | Parcel::Rerouted(id, _), outcome) => self.confirm(id, outcome),
-            (Parcel::Skipped(skipped), Ok(())) => self.receipts.acknowledge(&[skipped.receipt]),
-            (parcel @ Parcel::Skipped(_), Err(_)) => book.later.push_back((now + SKIP_PAUSE, parcel)),
+            (Parcel::Moved(moved), Ok(())) => self.receipts.acknowledge(&[moved.receipt]),
+            (parcel @ Parcel::Moved(_), Err(_)) => book.later.push_back((now + MOVE_PAUSE, parcel)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::properties::Skipped;
+use super::properties::Moved;
 use crate::commit::{OutboxId, OutboxRow};
 
 /// Something to publish.
@@ -12,8 +12,8 @@ pub(super) enum Parcel {
     Row(OutboxId, OutboxRow),
     /// A row whose queue is not there: it goes to the exchange of that name, if that is.
     Rerouted(OutboxId, OutboxRow),
-    /// A delivery that moves to a `_skipped` queue.
-    Skipped(Arc<Skipped>),
+    /// A delivery that moves to another queue.
+    Moved(Arc<Moved>),
 }
 
 impl Parcel {
@@ -21,7 +21,7 @@ impl Parcel {
     pub(super) fn into_row(self) -> Option<(OutboxId, OutboxRow)> {
         match self {
             Self::Row(id, row) | Self::Rerouted(id, row) => Some((id, row)),
-            Self::Skipped(_) => None,
+            Self::Moved(_) => None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use amqprs::{BasicProperties, DELIVERY_MODE_PERSISTENT, FieldTable, FieldValue, ShortStr};
 use serde_json::{Number, Value};
 
+use super::destinations::Destination;
 use crate::bus::Receipt;
 use crate::message::Headers;
 use crate::wire::{self, MAX_NAME, Outgoing};
@@ -14,11 +15,11 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 /// The same since RabbitMQ 4.3, where the other counts only what was handed back.
 const ACQUIRED_COUNT: &str = "x-acquired-count";
 
-/// A delivery that moves to a `_skipped` queue, as it came.
+/// A delivery that moves to another queue, as it came.
 #[derive(Debug)]
-pub(super) struct Skipped {
-    /// The endpoint that it was delivered to.
-    pub(super) endpoint: usize,
+pub(super) struct Moved {
+    /// Where to: a `_skipped` queue, or that of the shard that it belongs to.
+    pub(super) to: Destination,
     pub(super) body: Vec<u8>,
     pub(super) properties: BasicProperties,
     /// What to acknowledge it by when it has moved.
@@ -76,12 +77,16 @@ pub(super) fn published(outgoing: &Outgoing) -> Result<BasicProperties, String> 
     ))
 }
 
-/// The properties of a delivery that moves to a `_skipped` queue: as they came, with the headers that say so. It does not
-/// expire there, and it is not in the name of the user who sent it, which the broker would refuse.
-pub(super) fn moved(properties: &BasicProperties, host: &wire::HostInfo) -> BasicProperties {
+/// The properties of a delivery that moves: as they came, and if it is put aside, with the headers that say so. It does not
+/// expire any more, and it is not in the name of the user who sent it, which the broker would refuse.
+pub(super) fn moved(moved: &Moved, host: &wire::HostInfo) -> BasicProperties {
+    let properties = &moved.properties;
     let mut fields: HashMap<_, _> = properties.headers().map(|it| it.as_ref().clone()).unwrap_or_default();
     fields.retain(|name, _| !is_count(name.as_ref()));
-    fields.extend(wire::skipped_headers(host).iter().filter_map(|(name, value)| Some((short(name)?, field(value)?))));
+    if let Destination::Skipped(_) = moved.to {
+        let why = wire::skipped_headers(host);
+        fields.extend(why.iter().filter_map(|(name, value)| Some((short(name)?, field(value)?))));
+    }
     let table = table(fields);
     BasicProperties::new(
         properties.content_type().cloned(),

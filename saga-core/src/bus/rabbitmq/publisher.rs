@@ -153,7 +153,7 @@ impl Publishing {
     }
 
     async fn publish(&mut self, parcel: &Parcel) -> Result<Result<(), SendError>, Loss> {
-        let Letter { destination, body, properties } = match self.letter(parcel) {
+        let Letter { destination, routing_key, body, properties } = match self.letter(parcel) {
             Ok(letter) => letter,
             Err(why) => return Ok(Err(why)),
         };
@@ -163,11 +163,6 @@ impl Publishing {
                 other => other,
             }));
         }
-        let routing_key = match &destination {
-            Destination::Queue(name) => name.clone(),
-            Destination::Skipped(endpoint) => self.destinations.skipped(*endpoint),
-            Destination::Exchange(_) | Destination::Types(_) => String::new(),
-        };
         // To a channel that the broker has closed, a message would take the whole connection along.
         if !self.channel.channel.is_open() {
             return Err(self.closed().await);
@@ -203,13 +198,14 @@ impl Publishing {
                 if let (Parcel::Rerouted(..), Destination::Queue(name)) = (parcel, &destination) {
                     destination = Destination::Exchange(name.clone());
                 }
-                Ok(Letter { destination, body: outgoing.body, properties })
+                let (destination, routing_key) = self.destinations.place(destination, &row.envelope);
+                Ok(Letter { destination, routing_key, body: outgoing.body, properties })
             }
-            Parcel::Skipped(skipped) => Ok(Letter {
-                destination: Destination::Skipped(skipped.endpoint),
-                body: skipped.body.clone(),
-                properties: properties::moved(&skipped.properties, &self.shared.settings.host),
-            }),
+            Parcel::Moved(moved) => {
+                let (destination, routing_key) = self.destinations.moved(&moved.to);
+                let properties = properties::moved(moved, &self.shared.settings.host);
+                Ok(Letter { destination, routing_key, body: moved.body.clone(), properties })
+            }
         }
     }
 
@@ -227,6 +223,7 @@ impl Publishing {
 /// A message, ready to publish.
 struct Letter {
     destination: Destination,
+    routing_key: String,
     body: Vec<u8>,
     properties: BasicProperties,
 }

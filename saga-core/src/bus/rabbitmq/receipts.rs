@@ -86,6 +86,11 @@ impl Receipts {
         }
     }
 
+    /// How many deliveries of a channel are in hand.
+    pub(super) fn in_hand(&self, epoch: u64) -> usize {
+        self.epochs().get(&epoch).map_or(0, |it| it.handed.len())
+    }
+
     /// The acknowledgements that are due: one for all deliveries before the first that is still in hand, and one for each
     /// of the others.
     pub(super) fn due(&self, epoch: u64) -> Vec<Ack> {

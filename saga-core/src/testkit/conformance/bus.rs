@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::bus::{Bus, Confirm, Delivery, Endpoint, Receipt, SendError};
+use crate::bus::{Bus, Confirm, Delivery, Endpoint, Receipt, SendError, Shard, ShardKey};
 use crate::commit::{Name, OutboxId, OutboxRow};
 use crate::message::{Envelope, Message};
 
@@ -36,6 +36,7 @@ macro_rules! bus_conformance {
             a_receipt_of_another_epoch_is_ignored,
             an_envelope_arrives_as_it_was_sent,
             a_thousand_unacknowledged_messages_are_all_delivered,
+            a_message_reaches_the_shard_that_it_belongs_to,
         );
     };
     (@each $factory:expr, $($property:ident),+ $(,)?) => {
@@ -80,6 +81,7 @@ impl Started {
             consumed: true,
             temporary: false,
             prefetch: 4_096,
+            shard: None,
         };
         let (confirm, confirms) = mpsc::unbounded_channel();
         let started = bus.start(&[endpoint("front"), endpoint("back")], confirm).await;
@@ -227,5 +229,46 @@ pub async fn a_thousand_unacknowledged_messages_are_all_delivered(factory: &dyn 
     it.bus.acknowledge(&receipts);
     for _ in 0..1_000 {
         assert_eq!(next(&mut it.confirms).await.result, Ok(()));
+    }
+}
+
+/// Of an endpoint in shards, each takes what belongs to it, in the order in which it was sent, and nothing else.
+pub async fn a_message_reaches_the_shard_that_it_belongs_to(factory: &dyn BusFactory) {
+    const SHARDS: usize = 3;
+    const MESSAGES: u32 = 60;
+    let bus = factory.bus().await;
+    let key = ShardKey::new(|envelope| envelope.correlation_id);
+    let shard = |index| Endpoint {
+        name: "parted".into(),
+        subscriptions: vec![Rang::NAME],
+        handles: vec![Rang::NAME],
+        consumed: true,
+        temporary: false,
+        prefetch: 4_096,
+        shard: Some(Shard { index, of: SHARDS, key: key.clone() }),
+    };
+    let (confirm, mut confirms) = mpsc::unbounded_channel();
+    let started = bus.start(&(0..SHARDS).map(shard).collect::<Vec<_>>(), confirm).await;
+    let mut shards = started.unwrap_or_else(|error| panic!("the bus does not start: {error}"));
+    assert_eq!(shards.len(), SHARDS, "each shard has a channel of its own");
+    let mut expected = vec![Vec::new(); SHARDS];
+    for number in 0..MESSAGES {
+        let envelope = rang(number).correlated(Uuid::from_u128(u128::from(number % 10)));
+        expected[key.place(&envelope, SHARDS)].push(number);
+        let destination = (number % 2 == 0).then(|| "parted".into());
+        bus.send(vec![(OutboxId::from(number), OutboxRow { destination, envelope: Arc::new(envelope) })]).await;
+    }
+    for (receiver, expected) in shards.iter_mut().zip(expected) {
+        let mut numbers = Vec::new();
+        for _ in 0..expected.len() {
+            let delivery = next(receiver).await;
+            numbers.push(delivery.envelope.message.read::<Rang>().map(|it| it.number).unwrap_or_default());
+            bus.acknowledge(&[delivery.receipt]);
+        }
+        assert_eq!(numbers, expected);
+        assert!(receiver.try_recv().is_err(), "nothing comes twice, or from elsewhere");
+    }
+    for _ in 0..MESSAGES {
+        assert_eq!(next(&mut confirms).await.result, Ok(()));
     }
 }

@@ -213,6 +213,9 @@ impl Bus for SimBus {
         confirms: mpsc::UnboundedSender<Confirm>,
     ) -> Result<Vec<mpsc::UnboundedReceiver<Delivery>>, BusError> {
         self.0.life.gate().await;
+        if endpoints.iter().any(|it| it.shard.as_ref().is_some_and(|shard| shard.of > 1)) {
+            return Err(BusError::Topology("the simulated broker has no shards: leave their number at 1".to_owned()));
+        }
         let (mut registered, mut receivers) = (Vec::new(), Vec::new());
         for endpoint in endpoints {
             let (sender, receiver) = mpsc::unbounded_channel();
