@@ -1,6 +1,6 @@
 //! The saga endpoint's loop: gather a batch, load, step, commit, acknowledge.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::mutation::{Mutation, is_out};
 use crate::probe::Point;
 use crate::runtime::client::{SubmitError, Submitted};
 use crate::runtime::core::{BATCH, Core, Suspects};
-use crate::runtime::intake::{Keyed, UnderWay, Waiting};
+use crate::runtime::intake::{Intake, Keyed};
 use crate::runtime::patience::{Conflicts, PutOff};
 use crate::runtime::report;
 use crate::saga::Saga;
@@ -44,20 +44,6 @@ pub(crate) struct SagaEndpoint<S: Saga> {
 struct Batches<S: Saga> {
     core: Arc<Core>,
     machine: Machine<S>,
-}
-
-/// Messages that wait for a batch.
-#[derive(Default)]
-struct Intake {
-    from_bus: Waiting<Item>,
-    from_callers: Waiting<Item>,
-    /// Each is handled alone: nothing else is under way meanwhile.
-    suspects: VecDeque<Delivery>,
-    under_way: UnderWay,
-    /// A suspect is under way.
-    is_alone: bool,
-    /// So many were waiting after the last batch was taken: they meet something that is under way.
-    passed_over: usize,
 }
 
 /// A message on its way through a batch.
@@ -107,7 +93,8 @@ impl<S: Saga> SagaEndpoint<S> {
     /// Runs until the runtime stops; the batches in hand are finished.
     pub(crate) async fn run(mut self) {
         let (core, batches) = (self.batches.core.clone(), &self.batches);
-        let (mut intake, mut suspects, mut put_off) = (Intake::default(), Suspects::default(), PutOff::default());
+        let (mut intake, mut suspects, mut put_off) =
+            (Intake::<Item>::default(), Suspects::default(), PutOff::default());
         let (mut delivered, mut submitted) = (Vec::new(), Vec::new());
         let mut in_flight = FuturesUnordered::new();
         let mut has_callers = true;
@@ -128,8 +115,8 @@ impl<S: Saga> SagaEndpoint<S> {
                     continue;
                 }
                 // Before what is new: deliveries that never end must not keep it from its turn.
-                () = put_off.due() => intake.from_bus.put_first(put_off.take()),
-                n = self.deliveries.recv_many(&mut delivered, BATCH), if intake.from_bus.len() < BATCH => {
+                () = put_off.due() => intake.failed_before.put_first(put_off.take()),
+                n = self.deliveries.recv_many(&mut delivered, BATCH), if intake.of_bus() < BATCH => {
                     if n == 0 { break }
                 }
                 n = self.submissions.recv_many(&mut submitted, BATCH),
@@ -139,7 +126,7 @@ impl<S: Saga> SagaEndpoint<S> {
                     has_callers = n > 0;
                 }
             }
-            while delivered.len() + intake.from_bus.len() < BATCH
+            while delivered.len() + intake.of_bus() < BATCH
                 && let Ok(delivery) = self.deliveries.try_recv()
             {
                 delivered.push(delivery);
@@ -166,35 +153,24 @@ impl<S: Saga> SagaEndpoint<S> {
     }
 }
 
-impl Intake {
-    fn waiting(&self) -> usize {
-        self.from_bus.len() + self.from_callers.len()
-    }
-
-    /// A batch is committed, or put off.
-    fn ended(&mut self, batch: &[Item]) {
-        self.under_way.end(batch);
-        self.is_alone = false;
-        self.passed_over = 0;
-    }
-}
-
 impl<S: Saga> Batches<S> {
     /// Reads what has come, and lets it wait for its batch.
-    fn take_in(&self, intake: &mut Intake, delivered: &mut Vec<Delivery>, submitted: &mut Vec<Submission>) {
+    fn take_in(&self, intake: &mut Intake<Item>, delivered: &mut Vec<Delivery>, submitted: &mut Vec<Submission>) {
         if is_out(Mutation::AckAfterSagaCommit) {
             self.core.bus.acknowledge(&delivered.iter().map(|it| it.receipt).collect::<Vec<_>>());
         }
         intake.suspects.extend(Suspects::among(&self.core, delivered));
-        let from_bus = delivered.drain(..).map(|it| self.item(it.envelope, Origin::Bus(it.receipt), None));
-        intake.from_bus.extend(from_bus);
+        for it in delivered.drain(..) {
+            let waiting = if it.envelope.attempt() > 1 { &mut intake.failed_before } else { &mut intake.from_bus };
+            waiting.extend([self.item(it.envelope, Origin::Bus(it.receipt), None)].into_iter());
+        }
         let from_callers = submitted.drain(..).map(|it| self.item(it.envelope, Origin::Caller(Some(it.reply)), None));
         intake.from_callers.extend(from_callers);
     }
 
     /// The next batch, if it is worth it: with nothing under way whatever waits, else so many messages that another
     /// transaction beside the first pays.
-    fn next(&self, intake: &mut Intake, suspects: &mut Suspects, is_idle: bool) -> Option<Vec<Item>> {
+    fn next(&self, intake: &mut Intake<Item>, suspects: &mut Suspects, is_idle: bool) -> Option<Vec<Item>> {
         let mut batch = Vec::new();
         if intake.is_alone {
             return None;
@@ -207,8 +183,7 @@ impl<S: Saga> Batches<S> {
         } else if is_idle || intake.waiting() >= intake.passed_over + WORTH_A_SECOND {
             let mut were_there = true;
             while batch.is_empty() && were_there {
-                batch = intake.from_bus.take(BATCH, &intake.under_way);
-                batch.extend(intake.from_callers.take(BATCH, &intake.under_way));
+                batch = intake.take(BATCH);
                 were_there = !batch.is_empty();
                 // A caller who has gone already is not waited on: nothing of it is stored.
                 batch.retain(|it| !matches!(&it.origin, Origin::Caller(Some(reply)) if reply.is_closed()));

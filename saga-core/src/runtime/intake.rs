@@ -4,9 +4,77 @@ use std::collections::{HashSet, VecDeque};
 
 use uuid::Uuid;
 
+use crate::bus::Delivery;
+
 /// What a message may meet another on: its own id, and the instance that it belongs to.
 pub(crate) trait Keyed {
     fn keys(&self) -> [Option<Uuid>; 2];
+}
+
+/// Messages that wait for a batch.
+pub(crate) struct Intake<T> {
+    pub(crate) from_bus: Waiting<T>,
+    /// Failed before, and tried again: in batches of their own, because what the store has refused once it may refuse
+    /// again, and a batch that is refused is split down to the culprit.
+    pub(crate) failed_before: Waiting<T>,
+    pub(crate) from_callers: Waiting<T>,
+    /// Each is handled alone: nothing else is under way meanwhile.
+    pub(crate) suspects: VecDeque<Delivery>,
+    pub(crate) under_way: UnderWay,
+    /// A suspect is under way.
+    pub(crate) is_alone: bool,
+    /// So many were waiting after the last batch was taken: they meet something that is under way.
+    pub(crate) passed_over: usize,
+    is_turn_of_failed: bool,
+}
+
+impl<T> Default for Intake<T> {
+    fn default() -> Self {
+        Self {
+            from_bus: Waiting::default(),
+            failed_before: Waiting::default(),
+            from_callers: Waiting::default(),
+            suspects: VecDeque::new(),
+            under_way: UnderWay::default(),
+            is_alone: false,
+            passed_over: 0,
+            is_turn_of_failed: false,
+        }
+    }
+}
+
+impl<T: Keyed> Intake<T> {
+    pub(crate) fn waiting(&self) -> usize {
+        self.of_bus() + self.from_callers.len()
+    }
+
+    pub(crate) fn of_bus(&self) -> usize {
+        self.from_bus.len() + self.failed_before.len()
+    }
+
+    /// A batch of what has failed before, or of the rest, in turn; of each source so many at the most.
+    pub(crate) fn take(&mut self, limit: usize) -> Vec<T> {
+        let mut batch = Vec::new();
+        self.is_turn_of_failed = !self.is_turn_of_failed;
+        if self.is_turn_of_failed {
+            batch = self.failed_before.take(limit, &self.under_way);
+        }
+        if batch.is_empty() {
+            batch = self.from_bus.take(limit, &self.under_way);
+            batch.extend(self.from_callers.take(limit, &self.under_way));
+        }
+        if batch.is_empty() {
+            batch = self.failed_before.take(limit, &self.under_way);
+        }
+        batch
+    }
+
+    /// A batch is committed, or put off.
+    pub(crate) fn ended(&mut self, batch: &[T]) {
+        self.under_way.end(batch);
+        self.is_alone = false;
+        self.passed_over = 0;
+    }
 }
 
 /// The keys of the messages that are under way.
@@ -104,6 +172,21 @@ mod tests {
         assert_eq!(waiting.take(10, &under_way), []);
         under_way.end(&first);
         assert_eq!(waiting.take(10, &under_way), [Item(3, 100), Item(5, 100)]);
+    }
+
+    #[test]
+    fn given_what_failed_before_when_there_is_more_than_that_then_they_take_turns_and_never_share_a_batch() {
+        let mut intake = Intake::default();
+        intake.failed_before.extend((1..=3).map(|it| Item(it, it)));
+        intake.from_bus.extend((11..=13).map(|it| Item(it, it)));
+        intake.from_callers.extend([Item(21, 21)].into_iter());
+        let ids = |batch: Vec<Item>| batch.into_iter().map(|it| it.0).collect::<Vec<_>>();
+        assert_eq!(intake.waiting(), 7);
+        assert_eq!(ids(intake.take(2)), [1, 2]);
+        assert_eq!(ids(intake.take(2)), [11, 12, 21], "what is new has its turn, however much has failed");
+        assert_eq!(ids(intake.take(2)), [3]);
+        assert_eq!(ids(intake.take(2)), [13]);
+        assert_eq!(ids(intake.take(2)), [0; 0]);
     }
 
     #[test]
