@@ -354,6 +354,7 @@ async fn given_a_url_of_something_else_when_it_is_opened_then_the_error_names_it
         "sqlite::memory:",
         "sqlite://x.db?mode=memory",
         "sqlite://x.db?mod=ro",
+        "sqlite://x.db?mode=ro",
         "sqlite:",
         "",
     ] {

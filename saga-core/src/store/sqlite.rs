@@ -240,8 +240,7 @@ impl Store for SqliteStore {
     }
 
     async fn instance(&self, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
-        let query = LoadQuery { endpoint: "", messages: &[], saga, instances: &[id] };
-        Ok(self.load(&query).await?.instances.remove(&id))
+        read::instance(&self.0.readers, saga, id).await
     }
 
     async fn journal(&self, saga: &str, id: Uuid) -> Result<Vec<JournalRow>, StoreError> {

@@ -62,7 +62,12 @@ impl Checkpoints {
     /// Called after each commit. The thread copies nearly everything; the few pages of the commits meanwhile are copied
     /// here, because only a log that is copied as a whole is written from its beginning again.
     pub(super) fn committed(&mut self, connection: &Connection) {
-        if LOGGED.get() < PAGES || self.is_copying.load(Ordering::Acquire) {
+        if LOGGED.get() < PAGES {
+            // It was copied as a whole, and has begun anew.
+            self.is_due = false;
+            return;
+        }
+        if self.is_copying.load(Ordering::Acquire) {
             return;
         }
         if std::mem::take(&mut self.is_due) {

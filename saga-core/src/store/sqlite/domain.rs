@@ -38,6 +38,12 @@ pub(super) fn write(writers: &Writers, connection: &Connection, rows: &[Arc<dyn 
             Err(panic) => return Err(panicked(&*panic)),
         }
     }
+    if connection.is_autocommit() {
+        // After some errors SQLite has rolled back by itself; a writer that passes over one must not go unnoticed.
+        return Err(StoreError::Unavailable(
+            "a domain row could not be written, and the transaction is gone".to_owned(),
+        ));
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What an error of SQLite means to whoever asked. Its code decides, never its text.
 
+use std::error::Error as _;
 use std::fmt::Display;
 
 use crate::store::StoreError;
@@ -68,8 +69,11 @@ fn of_code(code: Option<i32>, text: String, constraint: fn(String) -> StoreError
     }
 }
 
+/// Of any kind of error that carries one: a feature of rusqlite that the application has turned on must not change what an
+/// error means.
 fn code_of(error: &rusqlite::Error) -> Option<i32> {
-    Some(error.sqlite_error()?.extended_code & code::PRIMARY)
+    let source = error.source()?.downcast_ref::<rusqlite::ffi::Error>()?;
+    Some(source.extended_code & code::PRIMARY)
 }
 
 fn is_connection(error: &sqlx::Error) -> bool {

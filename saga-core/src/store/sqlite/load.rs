@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::closed;
@@ -21,25 +22,32 @@ const HANDLED: &str = "SELECT 1 FROM saga_inbox WHERE message_id = ? AND endpoin
 const INSTANCE: &str = "SELECT version, state, data, timers, retry_count, fault, created_at, updated_at
      FROM saga_instances WHERE id = ? AND saga = ?";
 
-/// Connections that only read, as many as loads have run at the same time: one for each endpoint.
+/// Loads that run at the same time; another waits for its turn. A few more than a process has endpoints, because each load
+/// takes a thread, a connection and its two files.
+const LOADS: usize = 16;
+
+/// Connections that only read, as many as loads have run at the same time.
 #[derive(Clone)]
 pub(super) struct Loader {
     database: Database,
+    places: Arc<Semaphore>,
     /// Absent when the store was closed.
     idle: Arc<Mutex<Option<Vec<Connection>>>>,
 }
 
 impl Loader {
     pub(super) fn new(database: Database) -> Self {
-        Self { database, idle: Arc::new(Mutex::new(Some(Vec::new()))) }
+        Self { database, places: Arc::new(Semaphore::new(LOADS)), idle: Arc::new(Mutex::new(Some(Vec::new()))) }
     }
 
     /// Reads on a thread that may wait.
     pub(super) async fn load(&self, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
+        let place = self.places.clone().acquire_owned().await.map_err(|_| closed())?;
         let loader = self.clone();
         let (endpoint, saga) = (query.endpoint.to_owned(), query.saga.to_owned());
         let (messages, instances) = (query.messages.to_vec(), query.instances.to_vec());
         let loaded = tokio::task::spawn_blocking(move || {
+            let _place = place;
             let idle = loader.lock().as_mut().map(Vec::pop);
             let connection = idle.ok_or_else(closed)?.map_or_else(|| loader.database.connect_reader(), Ok)?;
             let loaded = in_one_moment(&connection, || {

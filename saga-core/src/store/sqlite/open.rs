@@ -52,6 +52,10 @@ impl Database {
         if url.contains(":memory:") || url.contains("mode=memory") {
             return Err(unusable(&"it would be lost with the process, and needs a file"));
         }
+        let options = url.split_once('?').map_or("", |(_, options)| options);
+        if let Some(option) = options.split('&').find(|it| !["", "mode=rw", "mode=rwc"].contains(it)) {
+            return Err(unusable(&format_args!("a store does not take the option `{option}`")));
+        }
         let options = SqliteConnectOptions::from_str(url).map_err(|error| unusable(&error))?;
         let path = options.get_filename().to_path_buf();
         let name = path.file_name().ok_or_else(|| unusable(&"it names no file"))?.to_owned();

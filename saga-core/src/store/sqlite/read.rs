@@ -17,6 +17,16 @@ use crate::message::{Body, Envelope};
 use crate::store::sql::{add, corrupt};
 use crate::store::{Backlog, DeadLetterPage, Page, StoreError};
 
+pub(super) async fn instance(pool: &SqlitePool, saga: &str, id: Uuid) -> Result<Option<StoredInstance>, StoreError> {
+    let row = sqlx::query(
+        "SELECT id, version, state, data, timers, retry_count, fault, created_at, updated_at FROM saga_instances
+         WHERE id = ? AND saga = ?",
+    );
+    let row = row.bind(text::id(id).as_str().to_owned()).bind(saga).fetch_optional(pool).await;
+    let row = row.map_err(|error| of_query("the instance can not be read", &error))?;
+    row.as_ref().map(read_instance).transpose()
+}
+
 pub(super) async fn journal(pool: &SqlitePool, saga: &str, id: Uuid) -> Result<Vec<JournalRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT instance_id, saga, version, endpoint, message_id, message_type, message, conversation_id,

@@ -30,7 +30,7 @@ const MAX_ROWS: usize = 8_192;
 pub(super) enum Command {
     /// Commit, and say the ids of the outbox rows.
     Commit(Job),
-    /// Remove old rows, and say how many there were.
+    /// Remove old rows.
     Purge(Purge),
     /// Finish what was asked before, close the database, say so and end.
     Close(oneshot::Sender<()>),
@@ -83,9 +83,6 @@ impl Writer {
                 Command::Commit(first) => {
                     let group = self.gather(first, &mut waiting);
                     self.commit(group);
-                    if let (Some(connection), Some(checkpoints)) = (&self.connection, &mut self.checkpoints) {
-                        checkpoints.committed(connection);
-                    }
                 }
                 Command::Purge(Purge { sql, keys, reply }) => {
                     reply.send(self.purge(sql, &keys)).ok();
@@ -95,6 +92,9 @@ impl Writer {
                     closed.send(()).ok();
                     return;
                 }
+            }
+            if let (Some(connection), Some(checkpoints)) = (&self.connection, &mut self.checkpoints) {
+                checkpoints.committed(connection);
             }
         }
     }
@@ -123,8 +123,10 @@ impl Writer {
     fn commit(&mut self, group: Vec<Job>) {
         match self.transact(&group) {
             Ok(ids) => {
-                for (job, ids) in group.into_iter().zip(ids) {
-                    job.reply.send(Ok(ids)).ok();
+                for (Job { commit, reply, .. }, ids) in group.into_iter().zip(ids) {
+                    // Who waits takes the commit apart, and must be the only one who has it.
+                    drop(commit);
+                    reply.send(Ok(ids)).ok();
                 }
             }
             Err(StoreError::Conflict(_) | StoreError::Rejected(_)) if group.len() > 1 => {
