@@ -229,6 +229,40 @@ async fn given_a_host_with_all_shards_when_another_comes_then_they_share_and_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_host_that_can_not_handle_what_it_has_when_another_comes_then_that_one_has_its_share_all_the_same() {
+    let url = Rabbit::shared().vhost();
+    let mut stuck = House::start(quick(&url), &inboxes(4)).await;
+    publish(&stuck, 0..200).await;
+    // It has all shards, and acknowledges nothing of them.
+    let mut held = Vec::new();
+    eventually("the first host to have everything", || {
+        for deliveries in &mut stuck.endpoints {
+            held.extend(std::iter::from_fn(|| deliveries.try_recv().ok()));
+        }
+        if held.len() == 200 { Ok(()) } else { Err(format!("it has {}", held.len())) }
+    })
+    .await;
+    let mut other = [House::start(quick(&url), &inboxes(4)).await];
+    let mut seen = Seen::default();
+    eventually("the other to have two shards whole", || {
+        seen.look(&mut other);
+        let shards = seen.hosts().remove(&0).unwrap_or_default();
+        let expected: BTreeSet<_> = (0..200).filter(|it| shards.contains(&shard_of(*it, 4))).collect();
+        let had: BTreeSet<_> = seen.0.iter().map(|it| it.0).collect();
+        if shards.len() == 2 && had == expected { Ok(()) } else { Err(format!("{shards:?}, {} messages", had.len())) }
+    })
+    .await;
+    seen.each_in_its_shard(4);
+    seen.in_order();
+    // What it acknowledges too late means nothing, and breaks nothing.
+    stuck.acknowledge(&held);
+    publish(&stuck, 200..400).await;
+    let mut houses = [stuck, other.into_iter().next().unwrap()];
+    seen.all(&mut houses, 200..400).await;
+    assert_eq!(houses[0].bus.health(), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_host_that_dies_when_it_had_shards_then_the_other_has_them_and_nothing_is_lost() {
     let url = Rabbit::shared().vhost();
     let (proxy, mut houses) = (Proxy::to(&url), Vec::new());

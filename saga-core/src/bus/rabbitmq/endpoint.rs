@@ -26,6 +26,9 @@ use crate::wire::{self, BusAddress, Incoming, Read};
 /// How often a process looks whether it has more than its share of an endpoint's shards. A host that comes has its share
 /// after so long, and what is asked of the broker, a question for each shard, costs nothing.
 const BALANCE: Duration = Duration::from_secs(2);
+/// How long a shard that is to be given up waits for what is in hand. A batch is committed in far less; what takes longer is
+/// refused by the store, perhaps for ever, and until the shard is given up nobody reads it.
+const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// What the channels of one connection share.
 #[derive(Clone)]
@@ -125,11 +128,17 @@ impl Line {
             }
         };
         tokio::pin!(careful);
+        let pause = it.pause.clone();
+        let patience = async {
+            pause.cancelled().await;
+            tokio::time::sleep(GIVE_UP).await;
+        };
+        tokio::pin!(patience);
         let mut balance = tokio::time::interval_at((Instant::now() + BALANCE).into(), BALANCE);
         balance.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_reading = true;
         loop {
-            // What is given up is given up whole: whoever has it next must not meet what is in hand here.
+            // What is given up is given up whole, if it can be: whoever has it next should not meet what is in hand here.
             if !is_reading && it.pause.is_cancelled() && self.shared.receipts.in_hand(it.life.epoch) == 0 {
                 return flush(channel, &it).await.map_or_else(End::Lost, |()| End::GaveUp);
             }
@@ -141,6 +150,12 @@ impl Line {
                     if let Some(loss) = lost(channel, event.as_ref()) { return End::Lost(loss) }
                 }
                 () = &mut careful => return End::Careful,
+                // What is still in hand comes again to whoever has the shard next: the inbox and the version tell.
+                () = &mut patience => {
+                    let (endpoint, in_hand) = (&it.plan.queue, self.shared.receipts.in_hand(it.life.epoch));
+                    tracing::warn!(endpoint, in_hand, "the shard is given up with messages in hand that could not be handled in time; they come again");
+                    return flush(channel, &it).await.map_or_else(End::Lost, |()| End::GaveUp);
+                }
                 // What reads deliveries ends well with the channel, which says why itself, or when it is told to pause.
                 ended = &mut it.decoder, if is_reading => match ended {
                     Ok(()) => is_reading = false,
