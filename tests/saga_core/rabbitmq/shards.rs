@@ -302,6 +302,47 @@ async fn given_a_host_that_dies_when_it_had_shards_then_the_other_has_them_and_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_host_that_only_publishes_when_it_believes_in_another_number_then_the_buckets_stay_where_they_are() {
+    let url = Rabbit::shared().vhost();
+    let mut house = House::start(quick(&url), &inboxes(4)).await;
+    house.healthy().await;
+    let buckets = || bindings(&url).into_iter().filter(|it| it.starts_with("inbox_shards ")).collect::<BTreeSet<_>>();
+    let before = buckets();
+    assert_eq!(before.len(), saga_core::BUCKETS);
+    for (of, numbers) in [(6, 0..100), (3, 100..200)] {
+        let mut theirs = inboxes(of);
+        theirs.iter_mut().for_each(|it| it.consumed = false);
+        let mut sender = House::start(quick(&url), &theirs).await;
+        sender.healthy().await;
+        assert_eq!(buckets(), before, "with {of} shards");
+        publish(&sender, numbers.clone()).await;
+        sender.all_confirmed(numbers.clone()).await;
+        let mut seen = Seen::default();
+        seen.all(std::slice::from_mut(&mut house), numbers).await;
+        seen.each_in_its_shard(4);
+        seen.in_order();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_no_consumer_yet_when_messages_are_published_then_they_wait_for_the_first_one() {
+    let url = Rabbit::shared().vhost();
+    let mut theirs = inboxes(4);
+    theirs.iter_mut().for_each(|it| it.consumed = false);
+    let mut sender = House::start(quick(&url), &theirs).await;
+    publish(&sender, 0..100).await;
+    sender.send_numbers(100..200).await;
+    sender.all_confirmed(0..200).await;
+    sender.healthy().await;
+    let buckets = bindings(&url).into_iter().filter(|it| it.starts_with("inbox_shards ")).count();
+    assert_eq!(buckets, 0, "which shard hears which bucket is its consumer's to say");
+    let mut houses = [House::start(quick(&url), &inboxes(4)).await];
+    let mut seen = Seen::default();
+    seen.all(&mut houses, 0..200).await;
+    seen.each_in_its_shard(4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_another_number_of_shards_when_started_then_what_waits_is_found_whichever_number_it_was() {
     let url = Rabbit::shared().vhost();
     let mut sent = 0;

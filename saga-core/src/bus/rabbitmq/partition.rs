@@ -150,10 +150,11 @@ impl Plan {
 }
 
 /// The queues in which messages of an endpoint may be that are not its own any more, because it had more shards once: they
-/// are numbered without a gap. Those of an endpoint that never had are none; to know that costs a channel.
+/// are numbered without a gap. Those of an endpoint that never had are none; to know that costs a channel. Who consumes
+/// nothing of an endpoint leaves its queues alone.
 pub(super) async fn left_over(connection: &mut Connected, plans: &[Plan]) -> Result<Vec<Plan>, Loss> {
     let mut found = Vec::new();
-    for plan in plans {
+    for plan in plans.iter().filter(|it| it.consumed) {
         let Some(shard) = plan.first_shard() else { continue };
         let first = if shard.of > 1 { shard.of } else { 0 };
         let mut channel = connection.channel().await?;
