@@ -7,6 +7,7 @@ use amqprs::BasicProperties;
 use saga_core::{Bus, Delivery, Endpoint, Envelope, Name, OutboxId, OutboxRow, QueueType, Shard, ShardKey, bucket};
 use serde_json::json;
 use test_servers::{Proxy, Rabbit};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::foreign::Foreign;
@@ -208,14 +209,20 @@ async fn given_a_host_with_all_shards_when_another_comes_then_they_share_and_the
     seen.all(&mut houses, 0..200).await;
     houses.push(House::start(quick(&url), &inboxes(4)).await);
     let mut sent = 200;
+    // One task sends them all, so that none overtakes another before it is sent.
+    let (to_send, mut waiting) = mpsc::unbounded_channel::<std::ops::Range<OutboxId>>();
+    let bus = houses[0].bus.clone();
+    let sending = tokio::spawn(async move {
+        while let Some(numbers) = waiting.recv().await {
+            let row = |id| (id, OutboxRow { destination: None, envelope: Arc::new(counted(id)) });
+            bus.send(numbers.map(row).collect()).await;
+        }
+    });
     // The first has all shards, and gives two of them up while messages flow.
     eventually("both to have two shards", || {
         if sent < MESSAGES && seen.0.len() as OutboxId + 100 > sent {
-            let numbers = sent..sent + 20;
+            to_send.send(sent..sent + 20).unwrap();
             sent += 20;
-            let rows = numbers.map(|id| (id, OutboxRow { destination: None, envelope: Arc::new(counted(id)) }));
-            let (bus, rows) = (houses[0].bus.clone(), rows.collect());
-            tokio::spawn(async move { bus.send(rows).await });
         }
         seen.look(&mut houses);
         let recent = Seen(seen.0.iter().rev().take(100).copied().collect());
@@ -223,6 +230,8 @@ async fn given_a_host_with_all_shards_when_another_comes_then_they_share_and_the
         if shares == [2, 2] { Ok(()) } else { Err(format!("{:?} of {sent}", recent.hosts())) }
     })
     .await;
+    drop(to_send);
+    sending.await.unwrap();
     seen.all(&mut houses, 0..sent).await;
     seen.each_in_its_shard(4);
     seen.in_order();
