@@ -79,7 +79,8 @@ impl Line {
         }
         let careful_until = self.careful_until.filter(|until| *until > Instant::now());
         let teller = Arc::new(Notify::new());
-        let life = Life { receipts: &self.shared.receipts, epoch: self.shared.receipts.begin(index, teller.clone()) };
+        let life =
+            Life { epoch: self.shared.receipts.begin(index, teller.clone()), receipts: &self.shared.receipts, plan };
         let prefetch = if careful_until.is_some() { 1 } else { plan.prefetch };
         let (consumer, messages) = match consume(&mut channel, &plan.queue, prefetch).await {
             Ok(consuming) => consuming,
@@ -91,9 +92,6 @@ impl Line {
         let consuming = Consuming { plan, life: &life, consumer, teller, decoder, pause };
         let end = self.acknowledge(&mut channel, consuming, careful_until).await;
         drop(life);
-        if let Part::Shard { shard, balance, .. } = &plan.part {
-            balance.ended(shard.index);
-        }
         if !matches!(end, End::Lost(_)) || channel.channel.is_open() {
             channel.close().await;
         }
@@ -197,14 +195,14 @@ impl Line {
                 message = messages.recv() => message,
             };
             let Some(message) = message else { return };
-            if let (true, Part::Shard { shard, balance, .. }) = (is_new, &plan.part) {
-                balance.is_active(shard.index);
-                is_new = false;
-            }
             let (Some(deliver), Some(properties)) = (message.deliver, message.basic_properties) else { continue };
             let receipt = Receipt { epoch, tag: deliver.delivery_tag() };
             if !self.shared.receipts.delivered(epoch, receipt.tag) {
                 return;
+            }
+            if let (true, Part::Shard { shard, balance, .. }) = (is_new, &plan.part) {
+                balance.is_active(shard.index);
+                is_new = false;
             }
             let body = message.content.unwrap_or_default();
             let envelope = match wire::read(&incoming(&body, &properties, plan, &self.shared.settings.address)) {
@@ -248,15 +246,19 @@ struct Consuming<'a> {
     pause: CancellationToken,
 }
 
-/// One life of an endpoint's channel, whose receipts are void when it ends.
+/// One life of an endpoint's channel. When it ends, in whichever way, its receipts are void, and a shard is not ours.
 struct Life<'a> {
     receipts: &'a Receipts,
     epoch: u64,
+    plan: &'a Plan,
 }
 
 impl Drop for Life<'_> {
     fn drop(&mut self) {
         self.receipts.end(self.epoch);
+        if let Part::Shard { shard, balance, .. } = &self.plan.part {
+            balance.ended(shard.index);
+        }
     }
 }
 
@@ -356,5 +358,35 @@ fn incoming<'a>(
         endpoint: &plan.name,
         handles: &plan.handles,
         base,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::rabbitmq::builder::QueueType;
+    use crate::bus::{Endpoint, Shard, ShardKey};
+
+    #[test]
+    fn given_a_shard_that_was_active_when_its_channel_ends_then_it_is_not_ours_any_more() {
+        let shard = Shard { index: 0, of: 2, key: ShardKey::new(|_| None) };
+        let endpoint = Endpoint {
+            name: "q".into(),
+            subscriptions: Vec::new(),
+            handles: Vec::new(),
+            consumed: true,
+            temporary: false,
+            prefetch: 1,
+            shard: Some(shard),
+        };
+        let plans = Plan::all(&[endpoint], QueueType::Quorum, 1).unwrap();
+        let Part::Shard { balance, .. } = &plans[0].part else { panic!("it is a shard") };
+        let receipts = Receipts::default();
+        let life = Life { receipts: &receipts, epoch: receipts.begin(0, Arc::default()), plan: &plans[0] };
+        balance.is_active(0);
+        balance.is_active(1);
+        // As a connection that is lost does to the tasks of its channels.
+        drop(life);
+        assert!(!balance.gives_up(1, 2, 2), "one of two is the share");
     }
 }
