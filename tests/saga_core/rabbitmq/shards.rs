@@ -272,6 +272,42 @@ async fn given_a_host_that_can_not_handle_what_it_has_when_another_comes_then_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_host_whose_saga_has_ended_when_its_bus_goes_on_then_another_has_all_shards_at_once() {
+    let url = Rabbit::shared().vhost();
+    let mut ending = House::start(quick(&url), &inboxes(4)).await;
+    publish(&ending, 0..200).await;
+    let mut waiting: BTreeSet<_> = (0..200).collect();
+    eventually("half of it to be handled", || {
+        for deliveries in &mut ending.endpoints {
+            if let Ok(delivery) = deliveries.try_recv() {
+                waiting.remove(&number(&delivery));
+                ending.bus.acknowledge(&[delivery.receipt]);
+            }
+        }
+        if waiting.len() <= 100 { Ok(()) } else { Err(format!("{} wait", waiting.len())) }
+    })
+    .await;
+    ending.endpoints.clear();
+    let mut other = [House::start(quick(&url), &inboxes(4)).await];
+    let mut seen = Seen::default();
+    eventually("the other to have the rest", || {
+        seen.look(&mut other);
+        let rest: BTreeSet<_> = seen.0.iter().map(|it| it.0).collect();
+        if rest.is_superset(&waiting) { Ok(()) } else { Err(format!("{} of {}", rest.len(), waiting.len())) }
+    })
+    .await;
+    assert_eq!(seen.0.len(), waiting.len(), "what was acknowledged does not come again");
+    seen.each_in_its_shard(4);
+    seen.in_order();
+    // The one that ends is no longer counted, but publishes still.
+    publish(&ending, 200..300).await;
+    ending.send_numbers(300..400).await;
+    seen.all(&mut other, 200..400).await;
+    assert_eq!(seen.hosts()[&0].len(), 4);
+    assert_eq!(ending.bus.health(), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_a_host_that_dies_when_it_had_shards_then_the_other_has_them_and_nothing_is_lost() {
     let url = Rabbit::shared().vhost();
     let (proxy, mut houses) = (Proxy::to(&url), Vec::new());

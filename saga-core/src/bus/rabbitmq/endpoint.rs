@@ -15,10 +15,10 @@ use super::Shared;
 use super::connection::{CALL_LIMIT, Cause, Loss, Opened};
 use super::destinations::Destination;
 use super::events::ChannelEvent;
+use super::life::Life;
 use super::parcel::Parcel;
 use super::partition;
 use super::properties::{self, Moved};
-use super::receipts::Receipts;
 use super::topology::{Part, Plan};
 use crate::bus::{Delivery, Receipt};
 use crate::wire::{self, BusAddress, Incoming, Read};
@@ -89,7 +89,7 @@ impl Line {
         let pause = CancellationToken::new();
         let decoder = self.decoders.spawn(self.clone().hand_over(index, life.epoch, messages, pause.clone()));
         tell();
-        let consuming = Consuming { plan, life: &life, consumer, teller, decoder, pause };
+        let consuming = Consuming { index, plan, life: &life, consumer, teller, decoder, pause };
         let end = self.acknowledge(&mut channel, consuming, careful_until).await;
         drop(life);
         if !matches!(end, End::Lost(_)) || channel.channel.is_open() {
@@ -140,6 +140,11 @@ impl Line {
             if !is_reading && it.pause.is_cancelled() && self.shared.receipts.in_hand(it.life.epoch) == 0 {
                 return flush(channel, &it).await.map_or_else(End::Lost, |()| End::GaveUp);
             }
+            // What the saga has not acknowledged by its end it never will; what moves is still on its way.
+            let is_over = !is_reading && self.taker(it.index).is_some_and(mpsc::UnboundedSender::is_closed);
+            if is_over && (it.plan.is_shared() || self.shared.receipts.in_hand(it.life.epoch) == 0) {
+                return farewell(channel, &it).await.map_or_else(End::Lost, |()| End::Declared);
+            }
             tokio::select! {
                 () = it.teller.notified() => {
                     if let Err(loss) = tell_broker(channel, it.life).await { return End::Lost(loss) }
@@ -154,7 +159,7 @@ impl Line {
                     tracing::warn!(endpoint, in_hand, "the shard is given up with messages in hand that could not be handled in time; they come again");
                     return flush(channel, &it).await.map_or_else(End::Lost, |()| End::GaveUp);
                 }
-                // What reads deliveries ends well with the channel, which says why itself, or when it is told to pause.
+                // What reads deliveries ends well with the channel, which says why itself, or when it is to hand over no more.
                 ended = &mut it.decoder, if is_reading => match ended {
                     Ok(()) => is_reading = false,
                     Err(error) => {
@@ -192,6 +197,7 @@ impl Line {
             let message = tokio::select! {
                 biased;
                 () = pause.cancelled() => return,
+                () = self.is_over(index) => return,
                 message = messages.recv() => message,
             };
             let Some(message) = message else { return };
@@ -229,6 +235,25 @@ impl Line {
         }
     }
 
+    /// Waits until the saga whose shard this is, or for whose shards it sorts, takes no more, although the bus goes on: then
+    /// other hosts are to have it at once. What is in no shards is read by all of them anyway.
+    async fn is_over(&self, index: usize) {
+        match self.taker(index) {
+            Some(taker) => taker.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Where the saga takes what is delivered for a shard; for what is sorted, where it does for the first one.
+    fn taker(&self, index: usize) -> Option<&mpsc::UnboundedSender<Delivery>> {
+        let plan = self.plans.get(index)?;
+        match plan.part {
+            Part::Whole => None,
+            Part::Shard { .. } => self.deliveries.get(index),
+            Part::Sorter { .. } => self.deliveries.get(plan.home),
+        }
+    }
+
     /// Publishes a delivery where it belongs, and acknowledges it when that is confirmed.
     fn moves(&self, moved: Moved) {
         self.shared.ledger.push([Parcel::Moved(Arc::new(moved))]);
@@ -237,6 +262,7 @@ impl Line {
 
 /// A channel that consumes.
 struct Consuming<'a> {
+    index: usize,
     plan: &'a Plan,
     life: &'a Life<'a>,
     consumer: String,
@@ -244,22 +270,6 @@ struct Consuming<'a> {
     decoder: JoinHandle<()>,
     /// Cancelled when nothing more is to be handed over.
     pause: CancellationToken,
-}
-
-/// One life of an endpoint's channel. When it ends, in whichever way, its receipts are void, and a shard is not ours.
-struct Life<'a> {
-    receipts: &'a Receipts,
-    epoch: u64,
-    plan: &'a Plan,
-}
-
-impl Drop for Life<'_> {
-    fn drop(&mut self) {
-        self.receipts.end(self.epoch);
-        if let Part::Shard { shard, balance, .. } = &self.plan.part {
-            balance.ended(shard.index);
-        }
-    }
 }
 
 async fn consume(
@@ -358,35 +368,5 @@ fn incoming<'a>(
         endpoint: &plan.name,
         handles: &plan.handles,
         base,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bus::rabbitmq::builder::QueueType;
-    use crate::bus::{Endpoint, Shard, ShardKey};
-
-    #[test]
-    fn given_a_shard_that_was_active_when_its_channel_ends_then_it_is_not_ours_any_more() {
-        let shard = Shard { index: 0, of: 2, key: ShardKey::new(|_| None) };
-        let endpoint = Endpoint {
-            name: "q".into(),
-            subscriptions: Vec::new(),
-            handles: Vec::new(),
-            consumed: true,
-            temporary: false,
-            prefetch: 1,
-            shard: Some(shard),
-        };
-        let plans = Plan::all(&[endpoint], QueueType::Quorum, 1).unwrap();
-        let Part::Shard { balance, .. } = &plans[0].part else { panic!("it is a shard") };
-        let receipts = Receipts::default();
-        let life = Life { receipts: &receipts, epoch: receipts.begin(0, Arc::default()), plan: &plans[0] };
-        balance.is_active(0);
-        balance.is_active(1);
-        // As a connection that is lost does to the tasks of its channels.
-        drop(life);
-        assert!(!balance.gives_up(1, 2, 2), "one of two is the share");
     }
 }
