@@ -220,6 +220,10 @@ impl RuntimeBuilder {
     /// its own as well, which one host at a time consumes: so no two hosts meet on an instance over what the bus
     /// delivers, and the deliveries of an instance keep their order. All hosts of one endpoint must say the same number;
     /// [`RabbitMqBus`](crate::RabbitMqBus) says what happens while it changes.
+    ///
+    /// Over RabbitMQ an event is published with the bucket of one instance. If two sagas in shards hear it and find their
+    /// instances by different ids, that is the instance of the one whose endpoint is first by name. To the other's shard it
+    /// is moved, and there it may be overtaken.
     #[must_use]
     pub fn shards(mut self, endpoint: &'static str, count: usize) -> Self {
         self.shards.insert(endpoint, count);

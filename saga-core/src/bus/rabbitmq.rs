@@ -11,6 +11,7 @@ mod endpoint;
 mod events;
 mod health;
 mod ledger;
+mod life;
 mod link;
 mod parcel;
 mod partition;
@@ -70,7 +71,8 @@ use topology::Plan;
 /// endpoint's name, is moved to its shard. Hosts count each other and share the shards. All must say the same number. While
 /// it changes no message is lost, whether it grows or shrinks, but messages of one instance may overtake each other: what
 /// waits in a queue of the older number is moved, at the next start, by whoever finds it. A queue that is left over stays,
-/// empty; delete it when every host has the new number.
+/// empty; delete it when every host has the new number, the highest number first: the first that is not there ends the
+/// search for them.
 ///
 /// Each connection has a thread of its own. The crate feature `traces` of amqprs is off; who turns it on must keep its
 /// level at `amqprs=info`, because below that it logs passwords and messages.

@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use saga_core::{
-    Backlog, Change, Client, Commit, DeadLetterPage, DeadLetterRow, JournalRow, Lane, LoadQuery, Loaded, Old, OutboxId,
-    OutboxRow, Page, PostgresStore, RabbitMqBus, Roles, Runtime, RuntimeError, Saga, Store, StoreError, StoredInstance,
-    TimerRow,
+    Backlog, Bus, Change, Client, Commit, DeadLetterPage, DeadLetterRow, JournalRow, Lane, LoadQuery, Loaded, Old,
+    OutboxId, OutboxRow, Page, PostgresStore, RabbitMqBus, Roles, Runtime, RuntimeError, Saga, Store, StoreError,
+    StoredInstance, TimerRow,
 };
 use test_servers::Rabbit;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, timeout};
 use uuid::Uuid;
 
-use super::house::{PATIENCE, quick};
+use super::house::{PATIENCE, eventually, quick};
 use crate::postgres::Database;
 use crate::tally::{Tally, Told};
 
@@ -109,6 +109,8 @@ impl Host {
         let runtime = builder.saga::<Tally>().shards(Tally::ENDPOINT, SHARDS).build().unwrap();
         let client = runtime.client();
         let running = tokio::spawn(runtime.run(std::future::pending()));
+        // What comes before the buckets are bound is moved to its shard, and may be overtaken on the way.
+        eventually("the bus to be well", || bus.health().map_err(|why| why.to_string())).await;
         Self { store, client, running, _bus: bus }
     }
 

@@ -7,6 +7,7 @@ use amqprs::BasicProperties;
 use saga_core::{Bus, Delivery, Endpoint, Envelope, Name, OutboxId, OutboxRow, QueueType, Shard, ShardKey, bucket};
 use serde_json::json;
 use test_servers::{Proxy, Rabbit};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::foreign::Foreign;
@@ -208,14 +209,20 @@ async fn given_a_host_with_all_shards_when_another_comes_then_they_share_and_the
     seen.all(&mut houses, 0..200).await;
     houses.push(House::start(quick(&url), &inboxes(4)).await);
     let mut sent = 200;
+    // One task sends them all, so that none overtakes another before it is sent.
+    let (to_send, mut waiting) = mpsc::unbounded_channel::<std::ops::Range<OutboxId>>();
+    let bus = houses[0].bus.clone();
+    let sending = tokio::spawn(async move {
+        while let Some(numbers) = waiting.recv().await {
+            let row = |id| (id, OutboxRow { destination: None, envelope: Arc::new(counted(id)) });
+            bus.send(numbers.map(row).collect()).await;
+        }
+    });
     // The first has all shards, and gives two of them up while messages flow.
     eventually("both to have two shards", || {
         if sent < MESSAGES && seen.0.len() as OutboxId + 100 > sent {
-            let numbers = sent..sent + 20;
+            to_send.send(sent..sent + 20).unwrap();
             sent += 20;
-            let rows = numbers.map(|id| (id, OutboxRow { destination: None, envelope: Arc::new(counted(id)) }));
-            let (bus, rows) = (houses[0].bus.clone(), rows.collect());
-            tokio::spawn(async move { bus.send(rows).await });
         }
         seen.look(&mut houses);
         let recent = Seen(seen.0.iter().rev().take(100).copied().collect());
@@ -223,9 +230,81 @@ async fn given_a_host_with_all_shards_when_another_comes_then_they_share_and_the
         if shares == [2, 2] { Ok(()) } else { Err(format!("{:?} of {sent}", recent.hosts())) }
     })
     .await;
+    drop(to_send);
+    sending.await.unwrap();
     seen.all(&mut houses, 0..sent).await;
     seen.each_in_its_shard(4);
     seen.in_order();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_host_that_can_not_handle_what_it_has_when_another_comes_then_that_one_has_its_share_all_the_same() {
+    let url = Rabbit::shared().vhost();
+    let mut stuck = House::start(quick(&url), &inboxes(4)).await;
+    publish(&stuck, 0..200).await;
+    // It has all shards, and acknowledges nothing of them.
+    let mut held = Vec::new();
+    eventually("the first host to have everything", || {
+        for deliveries in &mut stuck.endpoints {
+            held.extend(std::iter::from_fn(|| deliveries.try_recv().ok()));
+        }
+        if held.len() == 200 { Ok(()) } else { Err(format!("it has {}", held.len())) }
+    })
+    .await;
+    let mut other = [House::start(quick(&url), &inboxes(4)).await];
+    let mut seen = Seen::default();
+    eventually("the other to have two shards whole", || {
+        seen.look(&mut other);
+        let shards = seen.hosts().remove(&0).unwrap_or_default();
+        let expected: BTreeSet<_> = (0..200).filter(|it| shards.contains(&shard_of(*it, 4))).collect();
+        let had: BTreeSet<_> = seen.0.iter().map(|it| it.0).collect();
+        if shards.len() == 2 && had == expected { Ok(()) } else { Err(format!("{shards:?}, {} messages", had.len())) }
+    })
+    .await;
+    seen.each_in_its_shard(4);
+    seen.in_order();
+    // What it acknowledges too late means nothing, and breaks nothing.
+    stuck.acknowledge(&held);
+    publish(&stuck, 200..400).await;
+    let mut houses = [stuck, other.into_iter().next().unwrap()];
+    seen.all(&mut houses, 200..400).await;
+    assert_eq!(houses[0].bus.health(), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_host_whose_saga_has_ended_when_its_bus_goes_on_then_another_has_all_shards_at_once() {
+    let url = Rabbit::shared().vhost();
+    let mut ending = House::start(quick(&url), &inboxes(4)).await;
+    publish(&ending, 0..200).await;
+    let mut waiting: BTreeSet<_> = (0..200).collect();
+    eventually("half of it to be handled", || {
+        for deliveries in &mut ending.endpoints {
+            if let Ok(delivery) = deliveries.try_recv() {
+                waiting.remove(&number(&delivery));
+                ending.bus.acknowledge(&[delivery.receipt]);
+            }
+        }
+        if waiting.len() <= 100 { Ok(()) } else { Err(format!("{} wait", waiting.len())) }
+    })
+    .await;
+    ending.endpoints.clear();
+    let mut other = [House::start(quick(&url), &inboxes(4)).await];
+    let mut seen = Seen::default();
+    eventually("the other to have the rest", || {
+        seen.look(&mut other);
+        let rest: BTreeSet<_> = seen.0.iter().map(|it| it.0).collect();
+        if rest.is_superset(&waiting) { Ok(()) } else { Err(format!("{} of {}", rest.len(), waiting.len())) }
+    })
+    .await;
+    assert_eq!(seen.0.len(), waiting.len(), "what was acknowledged does not come again");
+    seen.each_in_its_shard(4);
+    seen.in_order();
+    // The one that ends is no longer counted, but publishes still.
+    publish(&ending, 200..300).await;
+    ending.send_numbers(300..400).await;
+    seen.all(&mut other, 200..400).await;
+    assert_eq!(seen.hosts()[&0].len(), 4);
+    assert_eq!(ending.bus.health(), Ok(()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,6 +344,47 @@ async fn given_a_host_that_dies_when_it_had_shards_then_the_other_has_them_and_n
         if recent.hosts().len() == 2 { Ok(()) } else { Err(format!("{:?}", recent.hosts())) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_host_that_only_publishes_when_it_believes_in_another_number_then_the_buckets_stay_where_they_are() {
+    let url = Rabbit::shared().vhost();
+    let mut house = House::start(quick(&url), &inboxes(4)).await;
+    house.healthy().await;
+    let buckets = || bindings(&url).into_iter().filter(|it| it.starts_with("inbox_shards ")).collect::<BTreeSet<_>>();
+    let before = buckets();
+    assert_eq!(before.len(), saga_core::BUCKETS);
+    for (of, numbers) in [(6, 0..100), (3, 100..200)] {
+        let mut theirs = inboxes(of);
+        theirs.iter_mut().for_each(|it| it.consumed = false);
+        let mut sender = House::start(quick(&url), &theirs).await;
+        sender.healthy().await;
+        assert_eq!(buckets(), before, "with {of} shards");
+        publish(&sender, numbers.clone()).await;
+        sender.all_confirmed(numbers.clone()).await;
+        let mut seen = Seen::default();
+        seen.all(std::slice::from_mut(&mut house), numbers).await;
+        seen.each_in_its_shard(4);
+        seen.in_order();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_no_consumer_yet_when_messages_are_published_then_they_wait_for_the_first_one() {
+    let url = Rabbit::shared().vhost();
+    let mut theirs = inboxes(4);
+    theirs.iter_mut().for_each(|it| it.consumed = false);
+    let mut sender = House::start(quick(&url), &theirs).await;
+    publish(&sender, 0..100).await;
+    sender.send_numbers(100..200).await;
+    sender.all_confirmed(0..200).await;
+    sender.healthy().await;
+    let buckets = bindings(&url).into_iter().filter(|it| it.starts_with("inbox_shards ")).count();
+    assert_eq!(buckets, 0, "which shard hears which bucket is its consumer's to say");
+    let mut houses = [House::start(quick(&url), &inboxes(4)).await];
+    let mut seen = Seen::default();
+    seen.all(&mut houses, 0..200).await;
+    seen.each_in_its_shard(4);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

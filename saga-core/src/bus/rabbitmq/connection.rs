@@ -20,6 +20,8 @@ pub(super) const CALL_LIMIT: Duration = Duration::from_secs(20);
 /// How many channels of one connection the broker may close before the connection is replaced: amqprs leaks the number of
 /// each, and there are 2,047.
 pub(super) const CHANNEL_ERRORS: usize = 500;
+/// AMQP's number for what is not there.
+pub(super) const NOT_FOUND: u16 = 404;
 /// The broker closes so when it stops, or when an operator tells it to: it says nothing of what we did.
 const CONNECTION_FORCED: u16 = 320;
 

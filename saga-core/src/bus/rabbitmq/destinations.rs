@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::connection::{Cause, Connected, Loss, Opened};
+use super::connection::{Cause, Connected, Loss, NOT_FOUND, Opened};
 use super::topology::{self, Plan};
 use crate::bus::SendError;
 use crate::commit::OutboxRow;
@@ -18,8 +18,6 @@ use crate::wire::{self, entity_name};
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 /// How many destinations are remembered as looked after: answers go to ever new ones, of processes that come and go.
 const READY: usize = 8_192;
-/// AMQP's number for what is not there.
-const NOT_FOUND: u16 = 404;
 
 /// Where one message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -15,10 +15,10 @@ use super::Shared;
 use super::connection::{CALL_LIMIT, Cause, Loss, Opened};
 use super::destinations::Destination;
 use super::events::ChannelEvent;
+use super::life::Life;
 use super::parcel::Parcel;
 use super::partition;
 use super::properties::{self, Moved};
-use super::receipts::Receipts;
 use super::topology::{Part, Plan};
 use crate::bus::{Delivery, Receipt};
 use crate::wire::{self, BusAddress, Incoming, Read};
@@ -26,6 +26,9 @@ use crate::wire::{self, BusAddress, Incoming, Read};
 /// How often a process looks whether it has more than its share of an endpoint's shards. A host that comes has its share
 /// after so long, and what is asked of the broker, a question for each shard, costs nothing.
 const BALANCE: Duration = Duration::from_secs(2);
+/// How long a shard that is to be given up waits for what is in hand. A batch is committed in far less; what takes longer is
+/// refused by the store, perhaps for ever, and until the shard is given up nobody reads it.
+const GIVE_UP: Duration = Duration::from_secs(10);
 
 /// What the channels of one connection share.
 #[derive(Clone)]
@@ -76,7 +79,8 @@ impl Line {
         }
         let careful_until = self.careful_until.filter(|until| *until > Instant::now());
         let teller = Arc::new(Notify::new());
-        let life = Life { receipts: &self.shared.receipts, epoch: self.shared.receipts.begin(index, teller.clone()) };
+        let life =
+            Life { epoch: self.shared.receipts.begin(index, teller.clone()), receipts: &self.shared.receipts, plan };
         let prefetch = if careful_until.is_some() { 1 } else { plan.prefetch };
         let (consumer, messages) = match consume(&mut channel, &plan.queue, prefetch).await {
             Ok(consuming) => consuming,
@@ -85,12 +89,9 @@ impl Line {
         let pause = CancellationToken::new();
         let decoder = self.decoders.spawn(self.clone().hand_over(index, life.epoch, messages, pause.clone()));
         tell();
-        let consuming = Consuming { plan, life: &life, consumer, teller, decoder, pause };
+        let consuming = Consuming { index, plan, life: &life, consumer, teller, decoder, pause };
         let end = self.acknowledge(&mut channel, consuming, careful_until).await;
         drop(life);
-        if let Part::Shard { shard, balance, .. } = &plan.part {
-            balance.ended(shard.index);
-        }
         if !matches!(end, End::Lost(_)) || channel.channel.is_open() {
             channel.close().await;
         }
@@ -125,13 +126,24 @@ impl Line {
             }
         };
         tokio::pin!(careful);
+        let pause = it.pause.clone();
+        let patience = async {
+            pause.cancelled().await;
+            tokio::time::sleep(GIVE_UP).await;
+        };
+        tokio::pin!(patience);
         let mut balance = tokio::time::interval_at((Instant::now() + BALANCE).into(), BALANCE);
         balance.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_reading = true;
         loop {
-            // What is given up is given up whole: whoever has it next must not meet what is in hand here.
+            // What is given up is given up whole, if it can be: whoever has it next should not meet what is in hand here.
             if !is_reading && it.pause.is_cancelled() && self.shared.receipts.in_hand(it.life.epoch) == 0 {
                 return flush(channel, &it).await.map_or_else(End::Lost, |()| End::GaveUp);
+            }
+            // What the saga has not acknowledged by its end it never will; what moves is still on its way.
+            let is_over = !is_reading && self.taker(it.index).is_some_and(mpsc::UnboundedSender::is_closed);
+            if is_over && (it.plan.is_shared() || self.shared.receipts.in_hand(it.life.epoch) == 0) {
+                return farewell(channel, &it).await.map_or_else(End::Lost, |()| End::Declared);
             }
             tokio::select! {
                 () = it.teller.notified() => {
@@ -141,7 +153,13 @@ impl Line {
                     if let Some(loss) = lost(channel, event.as_ref()) { return End::Lost(loss) }
                 }
                 () = &mut careful => return End::Careful,
-                // What reads deliveries ends well with the channel, which says why itself, or when it is told to pause.
+                // What is still in hand comes again to whoever has the shard next: the inbox and the version tell.
+                () = &mut patience => {
+                    let (endpoint, in_hand) = (&it.plan.queue, self.shared.receipts.in_hand(it.life.epoch));
+                    tracing::warn!(endpoint, in_hand, "the shard is given up with messages in hand that could not be handled in time; they come again");
+                    return flush(channel, &it).await.map_or_else(End::Lost, |()| End::GaveUp);
+                }
+                // What reads deliveries ends well with the channel, which says why itself, or when it is to hand over no more.
                 ended = &mut it.decoder, if is_reading => match ended {
                     Ok(()) => is_reading = false,
                     Err(error) => {
@@ -179,17 +197,18 @@ impl Line {
             let message = tokio::select! {
                 biased;
                 () = pause.cancelled() => return,
+                () = self.is_over(index) => return,
                 message = messages.recv() => message,
             };
             let Some(message) = message else { return };
-            if let (true, Part::Shard { shard, balance, .. }) = (is_new, &plan.part) {
-                balance.is_active(shard.index);
-                is_new = false;
-            }
             let (Some(deliver), Some(properties)) = (message.deliver, message.basic_properties) else { continue };
             let receipt = Receipt { epoch, tag: deliver.delivery_tag() };
             if !self.shared.receipts.delivered(epoch, receipt.tag) {
                 return;
+            }
+            if let (true, Part::Shard { shard, balance, .. }) = (is_new, &plan.part) {
+                balance.is_active(shard.index);
+                is_new = false;
             }
             let body = message.content.unwrap_or_default();
             let envelope = match wire::read(&incoming(&body, &properties, plan, &self.shared.settings.address)) {
@@ -216,6 +235,25 @@ impl Line {
         }
     }
 
+    /// Waits until the saga whose shard this is, or for whose shards it sorts, takes no more, although the bus goes on: then
+    /// other hosts are to have it at once. What is in no shards is read by all of them anyway.
+    async fn is_over(&self, index: usize) {
+        match self.taker(index) {
+            Some(taker) => taker.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Where the saga takes what is delivered for a shard; for what is sorted, where it does for the first one.
+    fn taker(&self, index: usize) -> Option<&mpsc::UnboundedSender<Delivery>> {
+        let plan = self.plans.get(index)?;
+        match plan.part {
+            Part::Whole => None,
+            Part::Shard { .. } => self.deliveries.get(index),
+            Part::Sorter { .. } => self.deliveries.get(plan.home),
+        }
+    }
+
     /// Publishes a delivery where it belongs, and acknowledges it when that is confirmed.
     fn moves(&self, moved: Moved) {
         self.shared.ledger.push([Parcel::Moved(Arc::new(moved))]);
@@ -224,6 +262,7 @@ impl Line {
 
 /// A channel that consumes.
 struct Consuming<'a> {
+    index: usize,
     plan: &'a Plan,
     life: &'a Life<'a>,
     consumer: String,
@@ -231,18 +270,6 @@ struct Consuming<'a> {
     decoder: JoinHandle<()>,
     /// Cancelled when nothing more is to be handed over.
     pause: CancellationToken,
-}
-
-/// One life of an endpoint's channel, whose receipts are void when it ends.
-struct Life<'a> {
-    receipts: &'a Receipts,
-    epoch: u64,
-}
-
-impl Drop for Life<'_> {
-    fn drop(&mut self) {
-        self.receipts.end(self.epoch);
-    }
 }
 
 async fn consume(

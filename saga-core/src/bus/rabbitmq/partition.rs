@@ -12,7 +12,7 @@ use amqprs::channel::{
 };
 use amqprs::{FieldTable, FieldValue};
 
-use super::connection::{CALL_LIMIT, Connected, Loss, Opened};
+use super::connection::{CALL_LIMIT, Connected, Loss, NOT_FOUND, Opened};
 use super::properties;
 use super::topology::{self, Part, Plan};
 use crate::bus::{BUCKETS, Shard};
@@ -150,18 +150,19 @@ impl Plan {
 }
 
 /// The queues in which messages of an endpoint may be that are not its own any more, because it had more shards once: they
-/// are numbered without a gap. Those of an endpoint that never had are none; to know that costs a channel.
+/// are numbered without a gap, so whoever deletes them when they are empty begins with the highest number. Those of an endpoint that never had are none; to know that costs a channel. Who consumes
+/// nothing of an endpoint leaves its queues alone.
 pub(super) async fn left_over(connection: &mut Connected, plans: &[Plan]) -> Result<Vec<Plan>, Loss> {
     let mut found = Vec::new();
-    for plan in plans {
+    for plan in plans.iter().filter(|it| it.consumed) {
         let Some(shard) = plan.first_shard() else { continue };
         let first = if shard.of > 1 { shard.of } else { 0 };
         let mut channel = connection.channel().await?;
         for index in first..BUCKETS {
             let queue = self::shard(&plan.name, index);
             if let Err(loss) = consumers(&mut channel, &queue).await {
-                // The broker says so by closing the channel.
-                if !connection.is_open() {
+                // That it is not there, the broker says by closing the channel. Anything else tells nothing of the queue.
+                if loss.code != Some(NOT_FOUND) {
                     return Err(loss);
                 }
                 connection.count_error(&loss)?;

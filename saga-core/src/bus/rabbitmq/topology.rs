@@ -134,16 +134,17 @@ impl Plan {
         }
     }
 
-    /// Declares it; what is there already as it should be is left alone.
+    /// Declares it; what is there already as it should be is left alone. Which shard hears which bucket is its consumer's to
+    /// say: one who only publishes may still believe in another number of shards.
     pub(super) async fn declare(&self, channel: &mut Opened) -> Result<(), Loss> {
         self.declare_places(channel).await?;
         match &self.part {
-            Part::Shard { shard, tidied, .. } => self.bind_shard(channel, shard, tidied).await,
-            Part::Whole | Part::Sorter { .. } => Ok(()),
+            Part::Shard { shard, tidied, .. } if self.consumed => self.bind_shard(channel, shard, tidied).await,
+            Part::Whole | Part::Shard { .. } | Part::Sorter { .. } => Ok(()),
         }
     }
 
-    /// Declares what can be published to. Which shard hears which bucket is its consumer's to say.
+    /// Declares what can be published to.
     pub(super) async fn declare_places(&self, channel: &mut Opened) -> Result<(), Loss> {
         match &self.part {
             Part::Shard { shard, .. } => return self.declare_shard(channel, shard).await,
