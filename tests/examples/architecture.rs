@@ -50,7 +50,8 @@ fn every_file_is_there_and_every_bound_has_its_value() {
     }
     for (name, value) in [("BATCH", "512"), ("WINDOW", "16_384"), ("SUBMISSIONS", "4_096")] {
         let defined = format!("const {name}: usize = {value};");
-        let files = ["saga-core/src/runtime/core.rs", "saga-core/src/runtime/relay.rs", "saga-core/src/runtime.rs"];
+        let files =
+            ["saga-core/src/runtime/core.rs", "saga-core/src/runtime/relay.rs", "saga-core/src/runtime/builder.rs"];
         assert!(files.iter().any(|file| read(file).contains(&defined)), "{name} is no longer {value}");
         assert!(bounds.contains(&value.replace('_', ",")), "{name} is told otherwise");
     }
