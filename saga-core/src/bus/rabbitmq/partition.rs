@@ -150,8 +150,9 @@ impl Plan {
 }
 
 /// The queues in which messages of an endpoint may be that are not its own any more, because it had more shards once: they
-/// are numbered without a gap, so whoever deletes them when they are empty begins with the highest number. Those of an endpoint that never had are none; to know that costs a channel. Who consumes
-/// nothing of an endpoint leaves its queues alone.
+/// are numbered without a gap, so whoever deletes them when they are empty begins with the highest number. Those of an
+/// endpoint that never had are none; to know that costs a channel. Who consumes nothing of an endpoint leaves its queues
+/// alone.
 pub(super) async fn left_over(connection: &mut Connected, plans: &[Plan]) -> Result<Vec<Plan>, Loss> {
     let mut found = Vec::new();
     for plan in plans.iter().filter(|it| it.consumed) {

@@ -1,4 +1,5 @@
-//! Copies the log into the database, beside the writer and not inside its commits: nobody waits for it.
+//! Copies the log into the database, beside the writer and not inside its commits: a commit waits for its last few pages at
+//! the most.
 
 use std::cell::Cell;
 use std::os::raw::c_int;
@@ -67,7 +68,8 @@ impl Checkpoints {
             self.is_due = false;
             return;
         }
-        if self.is_copying.load(Ordering::Acquire) {
+        // A thread that has ended, by a panic, copies nothing any more: then the writer does, or the log would grow for ever.
+        if self.is_copying.load(Ordering::Acquire) && !self.thread.is_finished() {
             return;
         }
         if std::mem::take(&mut self.is_due) {
