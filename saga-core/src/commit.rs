@@ -71,6 +71,25 @@ impl Commit {
             handed_over: true,
         }
     }
+
+    /// Whether sent rows are all that it is about. Nobody waits for these to be gone.
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    pub(crate) fn settles_only(&self) -> bool {
+        let Self { forgotten, redriven, inbox, instances, marks, journal, .. } = self;
+        let Self { rows, timers, cancelled, fired, outbox, dead_letters, .. } = self;
+        forgotten.is_empty()
+            && redriven.is_empty()
+            && inbox.is_empty()
+            && instances.is_empty()
+            && marks.is_empty()
+            && journal.is_empty()
+            && rows.is_empty()
+            && timers.is_empty()
+            && cancelled.is_empty()
+            && fired.is_empty()
+            && outbox.is_empty()
+            && dead_letters.is_empty()
+    }
 }
 
 /// How long each part of a commit was at some moment.

@@ -13,6 +13,7 @@ mod mutated;
 mod open;
 mod purge;
 mod read;
+mod riders;
 mod text;
 mod writer;
 
@@ -27,6 +28,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{Connection, SqlitePool};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -35,6 +37,7 @@ use self::domain::{Writers, erased};
 use self::encode::Encoded;
 use self::load::Loader;
 use self::open::{Database, Lock};
+use self::riders::{RIDE, Riders};
 use self::writer::{Command, Job, Purge, WAITING, Writer};
 use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 use crate::probe::{Probe, Probes};
@@ -69,6 +72,7 @@ struct Inner {
     loader: Loader,
     writers: Arc<Writers>,
     commands: mpsc::Sender<Command>,
+    riders: Arc<Riders>,
     /// Cancelled when the last handle is gone.
     dropped: CancellationToken,
 }
@@ -103,6 +107,7 @@ impl SqliteStoreBuilder {
         let loader = Loader::new(database.clone());
         let writers = Arc::new(self.writers);
         let (commands, receiver) = mpsc::channel(WAITING);
+        let riders = Arc::new(Riders::default());
         let dropped = CancellationToken::new();
         let checkpoints = Checkpoints::start(database.clone(), lock.clone()).map_err(|error| not_started(&error))?;
         let writer = Writer {
@@ -110,6 +115,7 @@ impl SqliteStoreBuilder {
             writers: writers.clone(),
             probes: self.probes,
             commands: receiver,
+            riders: riders.clone(),
             connection: Some(connection),
             dropped: dropped.clone(),
             checkpoints: Some(checkpoints),
@@ -120,7 +126,7 @@ impl SqliteStoreBuilder {
         let thread = thread::Builder::new().name("saga-sqlite-writer".to_owned());
         thread.spawn(move || writer.run()).map_err(|error| not_started(&error))?;
         let lock = Mutex::new(Some(lock));
-        Ok(SqliteStore(Arc::new(Inner { database, lock, readers, loader, writers, commands, dropped })))
+        Ok(SqliteStore(Arc::new(Inner { database, lock, readers, loader, writers, commands, riders, dropped })))
     }
 }
 
@@ -188,6 +194,21 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Commits with the next transaction, or alone where none comes.
+    async fn ride(&self, job: Job, mut answer: Answer) -> Result<Vec<OutboxId>, StoreError> {
+        self.0.riders.add(job);
+        // Real time: a matter of the machine's pace, and of nothing that happens.
+        if let Ok(answer) = timeout(RIDE, &mut answer).await {
+            return answer.map_err(|_| closed())?;
+        }
+        self.0.commands.send(Command::Settle).await.map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+type Answer = oneshot::Receiver<Result<Vec<OutboxId>, StoreError>>;
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.dropped.cancel();
@@ -204,7 +225,12 @@ impl Store for SqliteStore {
         self.0.writers.check(&commit)?;
         let (reply, answer) = oneshot::channel();
         let rows = Encoded::of(&commit);
-        self.0.commands.send(Command::Commit(Job { commit, rows, reply })).await.map_err(|_| closed())?;
+        let rides = commit.settles_only();
+        let job = Job { commit, rows, reply };
+        if rides {
+            return self.ride(job, answer).await;
+        }
+        self.0.commands.send(Command::Commit(job)).await.map_err(|_| closed())?;
         answer.await.map_err(|_| closed())?
     }
 

@@ -49,7 +49,7 @@ async fn write(
     commit: &Commit,
     owner: Option<Uuid>,
 ) -> (Result<Vec<OutboxId>, StoreError>, bool) {
-    if settles_only(commit) {
+    if commit.settles_only() {
         // One statement is a transaction by itself.
         let settled = settle(connection, &commit.settled).await;
         let sound = is_sound(&settled);
@@ -81,22 +81,4 @@ fn of_commit(error: sqlx::Error) -> StoreError {
         )),
         refused => refused,
     }
-}
-
-/// Whether the commit does nothing but remove outbox rows.
-fn settles_only(commit: &Commit) -> bool {
-    let Commit { forgotten, redriven, inbox, instances, marks, journal, .. } = commit;
-    let Commit { rows, timers, cancelled, fired, outbox, dead_letters, .. } = commit;
-    forgotten.is_empty()
-        && redriven.is_empty()
-        && inbox.is_empty()
-        && instances.is_empty()
-        && marks.is_empty()
-        && journal.is_empty()
-        && rows.is_empty()
-        && timers.is_empty()
-        && cancelled.is_empty()
-        && fired.is_empty()
-        && outbox.is_empty()
-        && dead_letters.is_empty()
 }

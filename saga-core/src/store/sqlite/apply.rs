@@ -46,7 +46,7 @@ const DELETE_TIMER: &str = "DELETE FROM saga_timers WHERE token = ?";
 const OUTBOX: &str = "INSERT OR FAIL INTO saga_outbox
        (id, message_id, message_type, destination, envelope, created_at) VALUES (?, ?, ?, ?, ?, ?)";
 
-const SETTLE: &str = "DELETE FROM saga_outbox WHERE id = ?";
+const SETTLE: &str = "DELETE FROM saga_outbox WHERE id BETWEEN ? AND ?";
 
 const DEAD_LETTER: &str = "INSERT OR REPLACE INTO saga_dead_letters
        (id, endpoint, saga, reason, error, attempts, message_id, message_type, envelope, at)
@@ -82,10 +82,7 @@ pub(super) fn apply(
     }
     fire(connection, &commit.fired)?;
     write_outbox(connection, commit, rows, first)?;
-    let mut settle = Statement::new(connection, SETTLE, "a sent row can not be removed", StoreError::Rejected);
-    for row in &commit.settled {
-        settle.execute([row])?;
-    }
+    settle(connection, &commit.settled)?;
     bury(connection, commit, rows)
 }
 
@@ -204,6 +201,17 @@ fn write_outbox(connection: &Connection, commit: &Commit, rows: &Encoded, first:
     for (key, (row, json)) in (first..).zip(commit.outbox.iter().zip(&rows.outbox)) {
         let (message_id, name) = (id(row.envelope.message_id), row.envelope.name());
         insert.execute(params![key, message_id, name, row.destination.as_deref(), json, rows.at])?;
+    }
+    Ok(())
+}
+
+/// Rows of one commit have ids in a row, and most of them go with one statement.
+fn settle(connection: &Connection, settled: &[OutboxId]) -> Result<(), StoreError> {
+    let mut delete = Statement::new(connection, SETTLE, "a sent row can not be removed", StoreError::Rejected);
+    let mut settled = settled.to_vec();
+    settled.sort_unstable();
+    for run in settled.chunk_by(|one, next| one + 1 == *next) {
+        delete.execute(params![run.first(), run.last()])?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use super::domain::Writers;
 use super::encode::Encoded;
 use super::error::of_statement;
 use super::open::{Database, Lock};
+use super::riders::Riders;
 use crate::commit::{Commit, OutboxId};
 use crate::probe::{Point, Probes};
 use crate::store::StoreError;
@@ -30,6 +31,8 @@ const MAX_ROWS: usize = 8_192;
 pub(super) enum Command {
     /// Commit, and say the ids of the outbox rows.
     Commit(Job),
+    /// Carry out the commits that have waited long enough for others to ride along with.
+    Settle,
     /// Remove old rows.
     Purge(Purge),
     /// Finish what was asked before, close the database, say so and end.
@@ -57,6 +60,7 @@ pub(super) struct Writer {
     pub(super) writers: Arc<Writers>,
     pub(super) probes: Probes,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) riders: Arc<Riders>,
     pub(super) connection: Option<Connection>,
     /// Cancelled when nobody has the store any more.
     pub(super) dropped: CancellationToken,
@@ -84,6 +88,7 @@ impl Writer {
                     let group = self.gather(first, &mut waiting);
                     self.commit(group);
                 }
+                Command::Settle => self.commit(self.riders.take()),
                 Command::Purge(Purge { sql, keys, reply }) => {
                     reply.send(self.purge(sql, &keys)).ok();
                 }
@@ -99,7 +104,7 @@ impl Writer {
         }
     }
 
-    /// The first commit and those that wait behind it.
+    /// The first commit, those that wait behind it, and those that ride along.
     fn gather(&mut self, first: Job, waiting: &mut Option<Command>) -> Vec<Job> {
         let mut rows = rows_of(&first.commit);
         let mut group = vec![first];
@@ -116,11 +121,15 @@ impl Writer {
                 Err(_) => break,
             }
         }
+        group.append(&mut self.riders.take());
         group
     }
 
     /// Commits a group in one transaction; if one of it is at fault, each in its own, so that only that one fails.
     fn commit(&mut self, group: Vec<Job>) {
+        if group.is_empty() {
+            return;
+        }
         match self.transact(&group) {
             Ok(ids) => {
                 for (Job { commit, reply, .. }, ids) in group.into_iter().zip(ids) {
@@ -214,6 +223,7 @@ impl Writer {
 
     fn close(&mut self) {
         self.commands.close();
+        self.commit(self.riders.take());
         if let Some(checkpoints) = self.checkpoints.take() {
             checkpoints.end();
         }
