@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use uuid::Uuid;
 
 use crate::bus::{Delivery, Receipt};
@@ -126,15 +127,21 @@ impl<S: Saga> SagaEndpoint<S> {
                     has_callers = n > 0;
                 }
             }
-            while delivered.len() + intake.of_bus() < BATCH
-                && let Ok(delivery) = self.deliveries.try_recv()
-            {
-                delivered.push(delivery);
-            }
-            while submitted.len() + intake.from_callers.len() < BATCH
-                && let Ok(submission) = self.submissions.try_recv()
-            {
-                submitted.push(submission);
+            let mut gathered = 0;
+            while delivered.len() + submitted.len() > gathered {
+                gathered = delivered.len() + submitted.len();
+                // Whoever brought the first may be about to bring more, and has its turn.
+                yield_now().await;
+                while delivered.len() + intake.of_bus() < BATCH
+                    && let Ok(delivery) = self.deliveries.try_recv()
+                {
+                    delivered.push(delivery);
+                }
+                while submitted.len() + intake.from_callers.len() < BATCH
+                    && let Ok(submission) = self.submissions.try_recv()
+                {
+                    submitted.push(submission);
+                }
             }
             core.probes.reached(Point::Received).await;
             batches.take_in(&mut intake, &mut delivered, &mut submitted);

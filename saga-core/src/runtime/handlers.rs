@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use uuid::Uuid;
 
 use crate::bus::{Delivery, Receipt};
@@ -55,6 +55,20 @@ enum Stage {
     Done,
     /// The store refuses even to note that it failed.
     Refused,
+}
+
+/// Takes what comes while all others have their turn: the first outcome of many must not be committed alone.
+async fn take_along(completions: &mut mpsc::UnboundedReceiver<Completion>, batch: &mut Vec<Completion>) {
+    let mut taken = 0;
+    while batch.len() > taken {
+        taken = batch.len();
+        yield_now().await;
+        while batch.len() < BATCH
+            && let Ok(completion) = completions.try_recv()
+        {
+            batch.push(completion);
+        }
+    }
 }
 
 /// The attempts that are being made now, or wait for a place, each with what its deliveries are acknowledged by when its
@@ -223,7 +237,10 @@ impl HandlerEndpoint {
                 biased;
                 // Before what is new, as at a saga's endpoint.
                 () = put_off.due() => batch = put_off.take(),
-                n = completions.recv_many(&mut batch, BATCH) => if n == 0 { return },
+                n = completions.recv_many(&mut batch, BATCH) => {
+                    if n == 0 { return }
+                    take_along(&mut completions, &mut batch).await;
+                }
             }
             metrics::histogram!("saga_batch_size", "endpoint" => self.name).record(batch.len() as f64);
             let mut refused = Vec::new();
