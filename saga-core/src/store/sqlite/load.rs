@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use super::closed;
 use super::error::of_statement;
-use super::open::Database;
+use super::open::{BUSY_TIMEOUT, Database};
 use super::text;
 use crate::commit::StoredInstance;
 use crate::message::Body;
@@ -25,6 +26,10 @@ const INSTANCE: &str = "SELECT version, state, data, timers, retry_count, fault,
 /// Loads that run at the same time; another waits for its turn. A few more than a process has endpoints, because each load
 /// takes a thread, a connection and its two files.
 const LOADS: usize = 16;
+
+/// So few keys are read on the thread that asks, a worker of the application: tens of microseconds, less than the way to
+/// another thread and back. A lone message waits for that at each of its steps.
+const FEW: usize = 8;
 
 /// Connections that only read, as many as loads have run at the same time.
 #[derive(Clone)]
@@ -40,8 +45,13 @@ impl Loader {
         Self { database, places: Arc::new(Semaphore::new(LOADS)), idle: Arc::new(Mutex::new(Some(Vec::new()))) }
     }
 
-    /// Reads on a thread that may wait.
+    /// Reads a few keys at once, and more on a thread that may wait.
     pub(super) async fn load(&self, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
+        if query.messages.len() + query.instances.len() <= FEW
+            && let Some(loaded) = self.read_at_once(query)
+        {
+            return Ok(loaded);
+        }
         let place = self.places.clone().acquire_owned().await.map_err(|_| closed())?;
         let loader = self.clone();
         let (endpoint, saga) = (query.endpoint.to_owned(), query.saga.to_owned());
@@ -50,16 +60,10 @@ impl Loader {
             let _place = place;
             let idle = loader.lock().as_mut().map(Vec::pop);
             let connection = idle.ok_or_else(closed)?.map_or_else(|| loader.database.connect_reader(), Ok)?;
-            let loaded = in_one_moment(&connection, || {
-                Ok(Loaded {
-                    handled: handled(&connection, &endpoint, &messages)?,
-                    instances: read_instances(&connection, &saga, &instances)?,
-                })
-            });
-            if loaded.is_ok()
-                && let Some(idle) = &mut *loader.lock()
-            {
-                idle.push(connection);
+            let query = LoadQuery { endpoint: &endpoint, messages: &messages, saga: &saga, instances: &instances };
+            let loaded = read(&connection, &query);
+            if loaded.is_ok() {
+                loader.put_back(connection);
             }
             loaded
         });
@@ -67,9 +71,26 @@ impl Loader {
         loaded.await.unwrap_or_else(ended)
     }
 
+    /// Reads on this thread, if nothing has to be waited for: neither a connection nor a lock.
+    fn read_at_once(&self, query: &LoadQuery<'_>) -> Option<Loaded> {
+        let connection = self.lock().as_mut()?.pop()?;
+        connection.busy_timeout(Duration::ZERO).ok()?;
+        let loaded = read(&connection, query).ok()?;
+        connection.busy_timeout(BUSY_TIMEOUT).ok()?;
+        self.put_back(connection);
+        Some(loaded)
+    }
+
     /// Closes the connections; loads that come later are refused.
     pub(super) fn close(&self) {
         self.lock().take();
+    }
+
+    /// Keeps a sound connection for the next load.
+    fn put_back(&self, connection: Connection) {
+        if let Some(idle) = &mut *self.lock() {
+            idle.push(connection);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Connection>>> {
@@ -78,16 +99,16 @@ impl Loader {
 }
 
 /// All of it from one snapshot; a transaction also saves SQLite a lock for each statement.
-fn in_one_moment(
-    connection: &Connection,
-    read: impl FnOnce() -> Result<Loaded, StoreError>,
-) -> Result<Loaded, StoreError> {
+fn read(connection: &Connection, query: &LoadQuery<'_>) -> Result<Loaded, StoreError> {
     let execute = |sql: &'static str| {
         let executed = connection.prepare_cached(sql).and_then(|mut it| it.execute([]));
         executed.map_err(|error| failed("the database can not be read", &error))
     };
     execute("BEGIN")?;
-    let loaded = read()?;
+    let loaded = Loaded {
+        handled: handled(connection, query.endpoint, query.messages)?,
+        instances: read_instances(connection, query.saga, query.instances)?,
+    };
     execute("COMMIT")?;
     Ok(loaded)
 }

@@ -15,7 +15,7 @@ use super::error::{of_query, of_statement};
 use crate::store::StoreError;
 
 /// How long SQLite waits for a lock that somebody else holds, a backup or a shell; within a request's patience.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a reader waits for a connection; beyond the busy timeout, so that the busy database is named.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long a database may still be in the hands of a process, or of a store in this one, that is just ending.
