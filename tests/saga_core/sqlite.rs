@@ -10,7 +10,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use saga_core::testkit::conformance::store::{StoreFactory, TestRow};
 use saga_core::{
-    Body, Commit, Envelope, InboxRow, InstanceRow, LoadQuery, Point, Probe, SqliteStore, SqliteStoreBuilder,
+    Body, Commit, Envelope, InboxRow, InstanceRow, LoadQuery, OutboxRow, Point, Probe, SqliteStore, SqliteStoreBuilder,
     SqliteWriter, Store, StoreError, TimerKind, TimerRow,
 };
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -206,6 +206,23 @@ async fn given_commits_that_undo_each_other_when_they_wait_together_then_they_ar
     }
     assert!(!is_handled(&store, 1).await);
     assert_eq!(store.due_timers(at(10), 10).await.unwrap().rows, [timer(3)]);
+}
+
+#[tokio::test]
+async fn given_sent_rows_that_wait_for_a_transaction_to_ride_along_with_when_the_store_is_closed_then_they_are_gone() {
+    let folder = Folder::new();
+    let store = folder.alone().await;
+    let row = |id| OutboxRow {
+        destination: None,
+        envelope: Arc::new(Envelope::raw(Uuid::from_u128(id), "Test:Sent", Body::of(&()))),
+    };
+    let ids = store.commit(commit(|it| it.outbox = vec![row(1), row(2), row(3), row(4)])).await.unwrap();
+    let sent = [ids[3], ids[0], ids[1]];
+    let settle = store.commit(commit(|it| it.settled = sent.to_vec()));
+    let (settled, ()) = tokio::join!(settle, store.close());
+    settled.unwrap();
+    let left = folder.alone().await.outbox(0, 10).await.unwrap().rows;
+    assert_eq!(left.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [ids[2]]);
 }
 
 #[tokio::test]
