@@ -23,7 +23,7 @@ use crate::runtime::client::{SubmitError, Submitted};
 use crate::runtime::core::{BATCH, Core, Suspects};
 use crate::runtime::intake::{Intake, Keyed};
 use crate::runtime::patience::{Conflicts, PutOff};
-use crate::runtime::report;
+use crate::runtime::report::Report;
 use crate::saga::Saga;
 use crate::store::{LoadQuery, Loaded, StoreError};
 use crate::unit_of_work::{self, Live, Verdict};
@@ -302,23 +302,24 @@ impl<S: Saga> Batches<S> {
 
     /// Tells everybody who waits for these messages.
     async fn done(&self, batch: &mut [Item], fates: Vec<Fate>, at: DateTime<Utc>) {
-        let mut receipts = Vec::new();
+        let (mut receipts, mut report) = (Vec::new(), Report::of(S::ENDPOINT));
         for (item, fate) in batch.iter_mut().zip(fates) {
             match &mut item.origin {
                 Origin::Bus(receipt) => {
                     receipts.push(*receipt);
                     if let Fate::Verdict(verdict) = &fate {
-                        report::verdict(S::ENDPOINT, &item.envelope, verdict);
+                        report.verdict(&item.envelope, verdict);
                     }
                 }
                 Origin::Caller(reply) => {
                     if let Some(reply) = reply.take() {
                         // A caller who has stopped waiting loses nothing but the answer.
-                        let _ = reply.send(answer(S::ENDPOINT, &item.envelope, fate, at));
+                        let _ = reply.send(answer(&mut report, &item.envelope, fate, at));
                     }
                 }
             }
         }
+        drop(report);
         if !receipts.is_empty() {
             self.core.bus.acknowledge(&receipts);
             self.core.probes.reached(Point::Acknowledged).await;
@@ -344,7 +345,7 @@ fn refuse(item: &mut Item, error: &StoreError, endpoint: &'static str) {
 }
 
 fn answer(
-    endpoint: &'static str,
+    report: &mut Report<'_>,
     envelope: &Envelope,
     fate: Fate,
     at: DateTime<Utc>,
@@ -352,7 +353,7 @@ fn answer(
     match fate {
         Fate::Duplicate => Ok(Submitted::Duplicate),
         Fate::Verdict(Verdict::Handled(outcome)) => {
-            report::verdict(endpoint, envelope, &Verdict::Handled(outcome));
+            report.verdict(envelope, &Verdict::Handled(outcome));
             Ok(Submitted::Handled { outcome, at })
         }
         Fate::Verdict(Verdict::Again(failure) | Verdict::Dead(failure)) => {

@@ -25,7 +25,7 @@ use crate::runtime::core::{BATCH, Core, Suspects};
 use crate::runtime::deliver::handled_before;
 use crate::runtime::erased::{ErasedHandler, Work};
 use crate::runtime::patience::{Conflicts, PutOff};
-use crate::runtime::report;
+use crate::runtime::report::Report;
 use crate::store::StoreError;
 use crate::unit_of_work::{self, Failed, Verdict};
 use crate::wire::address_of;
@@ -314,9 +314,11 @@ impl HandlerEndpoint {
             });
         }
         self.core.commit(commit).await?;
+        let mut report = Report::of(self.name);
         for (it, verdict) in open.iter().zip(&verdicts) {
-            report::verdict(self.name, &it.envelope, verdict);
+            report.verdict(&it.envelope, verdict);
         }
+        drop(report);
         self.done(&mut open, running).await;
         Ok(())
     }

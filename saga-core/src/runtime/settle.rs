@@ -11,7 +11,7 @@ use crate::probe::Point;
 use crate::runtime::core::Core;
 use crate::runtime::deliver::handled_before;
 use crate::runtime::patience::Conflicts;
-use crate::runtime::report;
+use crate::runtime::report::Report;
 use crate::store::StoreError;
 use crate::unit_of_work::{self, Failed};
 
@@ -119,7 +119,7 @@ async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) ->
         commit.settled.push(id);
         let refused = match core.commit(commit).await {
             Ok(()) => {
-                report::verdict(&endpoint, envelope, &verdict);
+                Report::of(&endpoint).verdict(envelope, &verdict);
                 return true;
             }
             Err(StoreError::Conflict(reason)) => match handled_before(core, &endpoint, &[envelope.message_id]).await {
