@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use amqprs::BasicProperties;
 use host::config::BusUrl;
-use host::rest::Rest;
 use host::serve::Service;
 use order_saga::{NewItem, NewOrder, Order, OrderSubmitted};
 use saga_core::{Client, Envelope, Message, Saga, SubmitError};
+use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::broker::{Publisher, persistent};
+use crate::http::Poster;
 
 /// How orders come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,8 +39,8 @@ impl Entry {
     }
 }
 
-/// How many requests are under way at the same time over REST.
-const REQUESTS: usize = 512;
+/// How many requests are under way at the same time over REST to all hosts, each on a connection of its own.
+pub(crate) const REQUESTS: usize = 512;
 /// The pause of somebody who was told that the service is busy.
 const BUSY: Duration = Duration::from_millis(5);
 /// How long a bus may take to declare what it needs.
@@ -57,7 +57,7 @@ struct Way {
 
 enum Kind {
     Runtime(Vec<Client>),
-    Rest(Vec<Rest>, Semaphore),
+    Rest(Vec<Poster>),
     Published(Vec<Client>),
     Foreign(Publisher),
 }
@@ -68,7 +68,8 @@ impl WayIn {
         let kind = match (entry, bus) {
             (Entry::Runtime, _) => Kind::Runtime(clients()),
             (Entry::Rest, _) => {
-                Kind::Rest(services.iter().map(|it| Rest::new(it.address)).collect(), Semaphore::new(REQUESTS))
+                let (order, each) = (json!({ "items": items() }).to_string(), REQUESTS.div_ceil(services.len()));
+                Kind::Rest(services.iter().map(|it| Poster::new(it.address, "/api/orders", &order, each)).collect())
             }
             (Entry::Bus, BusUrl::Embedded) => Kind::Published(clients()),
             (Entry::Bus, BusUrl::RabbitMq(url)) => Kind::Foreign(Publisher::to(url.expose()).await),
@@ -85,10 +86,7 @@ impl WayIn {
                 submit::<Order>(&clients[turn % clients.len()], id, &submission).await;
                 id
             }
-            Kind::Rest(rests, requests) => {
-                let _request = requests.acquire().await.expect("it is never closed");
-                post(&rests[turn % rests.len()]).await
-            }
+            Kind::Rest(posters) => post(&posters[turn % posters.len()]).await,
             Kind::Published(clients) => {
                 let (id, submission) = order();
                 let envelope = Envelope::new(Uuid::now_v7(), &submission).for_user("local").correlated(id);
@@ -164,17 +162,30 @@ fn foreign_order(id: Uuid) -> Value {
     json!({ "orderId": id, "userId": "local", "items": items(), "total": "129.96" })
 }
 
-async fn post(rest: &Rest) -> Uuid {
-    let body = json!({ "items": items() }).to_string();
+/// What the service answers with, as far as it is looked at.
+#[derive(Deserialize)]
+struct Created<'a> {
+    id: Uuid,
+    #[serde(borrow)]
+    status: &'a str,
+    #[serde(borrow)]
+    total: &'a str,
+}
+
+async fn post(poster: &Poster) -> Uuid {
     loop {
-        let answer = rest.post("/api/orders", &body, &[]).await.expect("an answer");
-        match answer.status {
+        let id = poster.post(|status, body| match status {
             201 => {
-                let order: Value = answer.json().expect("an order");
-                return order["id"].as_str().and_then(|it| it.parse().ok()).expect("an id");
+                let order: Created<'_> = serde_json::from_slice(body).expect("an order");
+                assert_eq!((order.status, order.total), ("pending", "129.96"), "{}", order.id);
+                Some(order.id)
             }
-            503 => tokio::time::sleep(BUSY).await,
-            status => panic!("{status}: {}", answer.text()),
+            503 => None,
+            status => panic!("{status}: {}", String::from_utf8_lossy(body)),
+        });
+        match id.await {
+            Some(id) => return id,
+            None => tokio::time::sleep(BUSY).await,
         }
     }
 }

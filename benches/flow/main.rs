@@ -9,6 +9,7 @@ mod drive;
 mod entry;
 mod filled;
 mod hot;
+mod http;
 mod idle;
 mod large;
 mod machine;

@@ -15,7 +15,10 @@ mod routes;
 mod spec;
 mod types;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -23,8 +26,7 @@ use hyper::body::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use order_saga::Orders;
 use poem::endpoint::BoxEndpoint;
-use poem::middleware::{AddData, CatchPanic};
-use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, endpoint, http::header};
+use poem::{Endpoint, EndpointExt, IntoEndpoint, IntoResponse, Response, Route, endpoint, http::header};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use saga_core::{Client, Clock, Point, Probe, Store};
 use uuid::{ContextV7, Timestamp, Uuid};
@@ -67,13 +69,15 @@ impl State {
         self.clock.now()
     }
 
-    /// What the work answers, if it does so before `limit` has passed by the service's clock.
+    /// What the work answers, if it does so before `limit` has passed by the service's clock. No time is taken for what
+    /// is done at once.
     async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = self.clock.sleep(limit) => None,
-        }
+        let (mut work, mut passed) = (pin!(work), None);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => passed.get_or_insert_with(|| self.clock.sleep(limit)).as_mut().poll(cx).map(|()| None),
+        })
+        .await
     }
 
     async fn reached(&self, point: Point) {
@@ -120,10 +124,10 @@ const DESCRIPTION: &str = "Takes orders and runs the order process.\n\n\
     Money is a decimal in a string with two decimals; times are RFC 3339 in UTC.";
 
 /// The whole interface, or that of a host that takes no orders: routes, description, page, and every error as a problem.
-pub fn endpoint(state: Arc<State>) -> BoxEndpoint<'static, Response> {
+pub fn endpoint(state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
     let operations = health::HealthApi(HealthCheck::new(state.clone()));
     if !state.takes_orders {
-        return described(operations, state).boxed();
+        return described(operations, state);
     }
     let apis = (
         orders::OrdersApi(state.clone()),
@@ -131,28 +135,31 @@ pub fn endpoint(state: Arc<State>) -> BoxEndpoint<'static, Response> {
         dead_letters::DeadLettersApi(state.clone()),
         operations,
     );
-    described(apis, state).boxed()
+    described(apis, state)
 }
 
-fn described(apis: impl OpenApi + 'static, state: Arc<State>) -> impl Endpoint<Output = Response> + 'static {
+fn described(apis: impl OpenApi + 'static, state: Arc<State>) -> Observed {
     let service = OpenApiService::new(apis, "Orders", env!("CARGO_PKG_VERSION")).description(DESCRIPTION);
     let spec = spec::completed(&service.spec(), state.auth.asks_for_tokens());
-    let routes = Routes::of_spec(&spec).with("/openapi.json", "GET").with("/docs", "GET");
-    let html = Bytes::from(service.swagger_ui_html());
-    let page = endpoint::make_sync(move |_| {
-        Response::builder().header(header::CONTENT_TYPE, "text/html; charset=utf-8").body(html.clone())
-    });
-    let description = endpoint::make_sync(move |_| {
-        Response::builder().header(header::CONTENT_TYPE, "application/json").body(spec.clone())
-    });
-    let endpoint = Route::new()
-        .at("/openapi.json", poem::get(description))
-        .at("/docs", poem::get(page))
-        .nest("/", service)
-        .with(AddData::new(state.clone()))
-        .with(CatchPanic::new().with_handler(|_| Problem::internal(&"a request's handler panicked")))
-        .map_to_response();
-    Observed { endpoint, routes, state }
+    let mut routes = Routes::of_spec(&spec);
+    for page in PAGES {
+        routes = routes.with(page, "GET");
+    }
+    let pages = pages(spec, service.swagger_ui_html());
+    Observed { operations: service.into_endpoint(), pages, routes, state }
+}
+
+/// What is told about the interface: its description, for programs and for people.
+const PAGES: [&str; 2] = ["/openapi.json", "/docs"];
+
+fn pages(spec: String, html: String) -> BoxEndpoint<'static, Response> {
+    let page = |content_type: &'static str, text: Bytes| {
+        let page = move |_| Response::builder().header(header::CONTENT_TYPE, content_type).body(text.clone());
+        poem::get(endpoint::make_sync(page))
+    };
+    let [description, docs] = PAGES;
+    let routes = Route::new().at(description, page("application/json", spec.into()));
+    routes.at(docs, page("text/html; charset=utf-8", html.into())).boxed()
 }
 
 /// Whatever the framework refuses, as a problem.

@@ -1,5 +1,6 @@
 //! The body of a submission: read by hand, so that each bad field has its entry in the answer.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,7 +129,7 @@ fn check_type(request: &Request) -> Result<(), Problem> {
 /// Reads an order out of JSON: what has the wrong shape is told together with what has a wrong value.
 fn check(json: Json) -> Result<CheckedOrder, Vec<FieldError>> {
     let mut reader = Reader { errors: Vec::new() };
-    let mut members = reader.object("", json, &["items"]);
+    let mut members = reader.object(Place::Body, json, &["items"]);
     let items = reader.array(take(&mut members, "items"));
     let order = NewOrder { items };
     match order.check() {
@@ -149,32 +150,56 @@ struct Reader {
     errors: Vec<FieldError>,
 }
 
+/// Where an object stands: written out when something is wrong with it.
+#[derive(Clone, Copy)]
+enum Place {
+    Body,
+    Item(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body => f.write_str("body"),
+            Self::Item(index) => write!(f, "items[{index}]"),
+        }
+    }
+}
+
+impl Place {
+    fn member(self, name: &str) -> String {
+        match self {
+            Self::Body => name.to_owned(),
+            Self::Item(_) => format!("{self}.{name}"),
+        }
+    }
+}
+
 impl Reader {
     fn wrong(&mut self, field: impl Into<String>, detail: impl Into<String>) {
         self.errors.push(FieldError::new(field, detail));
     }
 
     /// The members of an object, each once; unknown, repeated and missing ones are told.
-    fn object(&mut self, path: &str, json: Json, known: &[&str]) -> Vec<(String, Json)> {
+    fn object(&mut self, place: Place, json: Json, known: &[&str]) -> Vec<(String, Json)> {
         let Json::Object(members) = json else {
-            let field = if path.is_empty() { "body" } else { path };
-            self.wrong(field, format!("is {}; an object is expected", json.kind()));
+            self.wrong(place.to_string(), format!("is {}; an object is expected", json.kind()));
             return Vec::new();
         };
         let mut kept: Vec<(String, Json)> = Vec::with_capacity(known.len());
         for (name, value) in members {
-            let shown: String = name.chars().take(NAME_SHOWN).collect();
             if !known.contains(&name.as_str()) {
-                self.wrong(join(path, &shown), format!("is unknown; {} is expected", known.join(", ")));
+                let shown: String = name.chars().take(NAME_SHOWN).collect();
+                self.wrong(place.member(&shown), format!("is unknown; {} is expected", known.join(", ")));
             } else if kept.iter().any(|(other, _)| *other == name) {
-                self.wrong(join(path, &shown), "is there more than once");
+                self.wrong(place.member(&name), "is there more than once");
             } else {
                 kept.push((name, value));
             }
         }
         for name in known {
             if !kept.iter().any(|(other, _)| other == name) {
-                self.wrong(join(path, name), "is missing");
+                self.wrong(place.member(name), "is missing");
             }
         }
         kept
@@ -198,18 +223,20 @@ impl Reader {
     }
 
     fn item(&mut self, index: usize, json: Json) -> NewItem {
-        let path = format!("items[{index}]");
-        let mut members = self.object(&path, json, &["productId", "quantity", "price"]);
+        let place = Place::Item(index);
+        let mut members = self.object(place, json, &["productId", "quantity", "price"]);
         let mut item = placeholder();
         match take(&mut members, "productId") {
             Some(Json::String(text)) => item.product_id = text,
-            Some(other) => self.wrong(join(&path, "productId"), format!("is {}; a string is expected", other.kind())),
+            Some(other) => {
+                self.wrong(place.member("productId"), format!("is {}; a string is expected", other.kind()));
+            }
             None => {}
         }
         match take(&mut members, "quantity") {
             Some(Json::Integer(number)) => item.quantity = number,
             Some(other) => {
-                self.wrong(join(&path, "quantity"), format!("is {}; a whole number is expected", other.kind()));
+                self.wrong(place.member("quantity"), format!("is {}; a whole number is expected", other.kind()));
             }
             None => {}
         }
@@ -217,7 +244,7 @@ impl Reader {
             Some(Json::String(text)) => item.price = text,
             Some(other) => {
                 let detail = format!("is {}; a decimal as a string, such as \"49.90\", is expected", other.kind());
-                self.wrong(join(&path, "price"), detail);
+                self.wrong(place.member("price"), detail);
             }
             None => {}
         }
@@ -233,8 +260,4 @@ fn placeholder() -> NewItem {
 fn take(members: &mut Vec<(String, Json)>, name: &str) -> Option<Json> {
     let index = members.iter().position(|(other, _)| other == name)?;
     Some(members.swap_remove(index).1)
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }

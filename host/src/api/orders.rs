@@ -1,5 +1,6 @@
 //! Orders and notifications.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use order_saga::{CheckedOrder, NotificationKind, Order, OrderPage, OrderStatus, StoredOrder, submission_id};
@@ -266,7 +267,7 @@ impl OrdersApi {
         order: CheckedOrder,
         if_unknown: IfUnknown,
     ) -> Result<Submission, Problem> {
-        let submission = self.submission(message_id, user, order, if_unknown);
+        let submission = pin!(self.submission(message_id, user, order, if_unknown));
         let answer = self.0.within(CHANGE_LIMIT, submission).await;
         answer.unwrap_or_else(|| Err(if_unknown.problem(&"the submission takes too long")))
     }

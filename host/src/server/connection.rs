@@ -66,10 +66,11 @@ where
     let service = service_fn(|request: Request<Incoming>| {
         let in_hand = progress.begin();
         let shared = &shared;
+        let (local, remote) = (LocalAddr(shared.address.into()), RemoteAddr(peer.into()));
+        let answer = shared.endpoint.call(poem::Request::from((request, local, remote, Scheme::HTTP)));
         Box::pin(async move {
-            let (local, remote) = (LocalAddr(shared.address.into()), RemoteAddr(peer.into()));
-            let request = poem::Request::from((request, local, remote, Scheme::HTTP));
-            let mut response = hyper::Response::from(shared.endpoint.get_response(request).await);
+            let response = answer.await.unwrap_or_else(poem::Error::into_response);
+            let mut response = hyper::Response::from(response);
             if shared.is_last_answer() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -49,18 +49,22 @@ pub(super) struct Guarded {
     /// How many requests had begun when `awaited` was set.
     begun: u64,
     awaited: Awaited,
+    /// When it has to be there.
+    due: Instant,
+    /// Follows `due` when there is something to wait for: most heads come as a whole.
     reading: Pin<Box<Sleep>>,
     /// Since the peer took no more of an answer; with how many requests had begun then.
     writing: Option<(Pin<Box<Sleep>>, u64)>,
     unwritten: bool,
-    /// How many requests had begun when hyper was made to read again.
-    woken: u64,
+    /// How many requests had begun when the next one was waited for, all being written.
+    waited: u64,
     refused: Option<StatusCode>,
     end: Option<End>,
 }
 
 impl Guarded {
     pub(super) fn new(socket: TcpStream, progress: Arc<Progress>, limits: HttpLimits, stop: CancellationToken) -> Self {
+        let due = Instant::now() + limits.head;
         Self {
             socket,
             progress,
@@ -68,10 +72,11 @@ impl Guarded {
             stopped: Box::pin(stop.cancelled_owned()),
             begun: 0,
             awaited: Awaited::Head,
-            reading: Box::pin(tokio::time::sleep(limits.head)),
+            due,
+            reading: Box::pin(tokio::time::sleep_until(due)),
             writing: None,
             unwritten: false,
-            woken: 0,
+            waited: 0,
             refused: None,
             end: None,
         }
@@ -100,12 +105,28 @@ impl Guarded {
 
     fn await_next(&mut self, awaited: Awaited, limit: Duration) {
         self.awaited = awaited;
-        self.reading.as_mut().reset(Instant::now() + limit);
+        self.due = Instant::now() + limit;
     }
 
-    fn ended(&mut self, end: End) -> Poll<io::Result<()>> {
-        self.end = Some(end);
-        Poll::Ready(Ok(()))
+    /// No request is in hand: from the first moment of that, the next one has its time.
+    fn await_request(&mut self) {
+        let begun = self.progress.begun();
+        if begun != self.begun {
+            self.begun = begun;
+            self.await_next(Awaited::Request, self.limits.idle);
+        }
+    }
+
+    /// Why nothing more is waited for, if that is so.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Stopped);
+        }
+        if self.reading.deadline() != self.due {
+            self.reading.as_mut().reset(self.due);
+        }
+        let late = if self.awaited == Awaited::Head { End::HeadLate } else { End::Idle };
+        self.reading.as_mut().poll(cx).map(|()| late)
     }
 
     fn poll_socket(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -135,22 +156,18 @@ impl AsyncRead for Guarded {
             // A body, which has a deadline of its own, or the peer's end.
             return this.poll_socket(cx, buf);
         }
-        let begun = this.progress.begun();
-        if begun != this.begun {
-            this.begun = begun;
-            this.await_next(Awaited::Request, this.limits.idle);
-        }
+        this.await_request();
         let read = this.poll_socket(cx, buf)?;
         if read.is_ready() {
             if this.awaited == Awaited::Request {
                 this.await_next(Awaited::Head, this.limits.head);
             }
-        } else if this.unwritten {
-            // The answer's deadline runs.
-        } else if this.stopped.as_mut().poll(cx).is_ready() {
-            return this.ended(End::Stopped);
-        } else if this.reading.as_mut().poll(cx).is_ready() {
-            return this.ended(if this.awaited == Awaited::Head { End::HeadLate } else { End::Idle });
+        } else if !this.unwritten
+            // Else the answer's deadline runs.
+            && let Poll::Ready(end) = this.poll_end(cx)
+        {
+            this.end = Some(end);
+            return Poll::Ready(Ok(()));
         }
         read.map(Ok)
     }
@@ -196,10 +213,13 @@ impl AsyncWrite for Guarded {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let begun = this.progress.begun();
-        if this.woken != begun && !this.unwritten && !this.progress.in_hand() {
-            this.woken = begun;
+        if this.waited != begun && !this.unwritten && !this.progress.in_hand() {
+            this.waited = begun;
+            this.await_request();
             // hyper waits for the socket only, and would not read before something comes: no deadline would run.
-            cx.waker().wake_by_ref();
+            if this.poll_end(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
         }
         Pin::new(&mut this.socket).poll_flush(cx)
     }
