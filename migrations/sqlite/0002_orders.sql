@@ -5,8 +5,7 @@
 CREATE TABLE orders (
     id            TEXT NOT NULL PRIMARY KEY, -- a UUIDv7: later orders have larger ids
     user_id       TEXT NOT NULL,
-    -- Not `IN`, for whose list SQLite would build a table at each write.
-    status        TEXT NOT NULL CHECK (status = 'pending' OR status = 'processing' OR status = 'completed' OR status = 'expired'),
+    status        TEXT NOT NULL CHECK (status IN ('pending', 'processing', 'completed', 'expired')),
     total         TEXT NOT NULL,
     submission_id TEXT NOT NULL UNIQUE,      -- the message id of the submission
     fingerprint   TEXT NOT NULL,             -- of the submission's body: the same key with another body is refused

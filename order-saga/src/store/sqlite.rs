@@ -1,4 +1,4 @@
-//! Orders and notifications in SQLite; the tables are those of `migrations/sqlite/0002_orders.sql`.
+//! Orders and notifications in SQLite; the tables are those of `migrations/sqlite`, from 0002 on.
 //!
 //! `OR FAIL` saves SQLite the journal it would keep of each statement: a failure rolls the whole transaction back anyway.
 
@@ -273,8 +273,13 @@ mod tests {
     async fn an_index_leads_to_overdue_orders_and_to_a_page() {
         let pool = SqlitePoolOptions::new().max_connections(1);
         let pool = pool.connect_with(SqliteConnectOptions::new().in_memory(true)).await.unwrap();
-        let tables = include_str!("../../../migrations/sqlite/0002_orders.sql");
-        sqlx::raw_sql(tables).execute(&pool).await.unwrap();
+        let tables = [
+            include_str!("../../../migrations/sqlite/0002_orders.sql"),
+            include_str!("../../../migrations/sqlite/0003_status.sql"),
+        ];
+        for sql in tables {
+            sqlx::raw_sql(sql).execute(&pool).await.unwrap();
+        }
         let search = "SEARCH orders USING INDEX";
         let overdue = format!("{search} orders_undecided ((updated_at,id)>(?,?) AND updated_at<?);");
         assert_eq!(plan(&pool, OVERDUE).await, overdue);
