@@ -74,10 +74,7 @@ impl Body {
     /// # Panics
     /// When the type's `Serialize` fails, which is a defect of the type.
     pub fn of<T: Serialize>(value: &T) -> Self {
-        match serde_json::value::to_raw_value(value) {
-            Ok(raw) => Self(raw),
-            Err(error) => panic!("{} can not be written as JSON: {error}", std::any::type_name::<T>()),
-        }
+        serde_json::value::to_raw_value(value).map_or_else(|error| unwritable::<T>(&error), Self)
     }
 
     /// Takes JSON text as it is.
@@ -110,6 +107,19 @@ impl Body {
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(self.as_str())
     }
+}
+
+/// A value as JSON, with room for so many bytes from the beginning: a buffer that grows copies what is in it.
+///
+/// # Panics
+/// When the type's `Serialize` fails, which is a defect of the type.
+pub(crate) fn json<T: Serialize>(value: &T, room: usize) -> Vec<u8> {
+    let mut json = Vec::with_capacity(room);
+    serde_json::to_writer(&mut json, value).map_or_else(|error| unwritable::<T>(&error), |()| json)
+}
+
+fn unwritable<T>(error: &serde_json::Error) -> ! {
+    panic!("{} can not be written as JSON: {error}", std::any::type_name::<T>())
 }
 
 impl PartialEq for Body {
@@ -194,7 +204,7 @@ pub(crate) fn strip_urn(urn: &str) -> &str {
 
 /// A message type's URN.
 pub(crate) fn urn(name: &str) -> String {
-    format!("{URN}{name}")
+    [URN, name].concat()
 }
 
 fn write_urns<S: Serializer>(names: &[Cow<'static, str>], serializer: S) -> Result<S::Ok, S::Error> {

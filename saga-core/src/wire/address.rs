@@ -95,7 +95,7 @@ impl BusAddress {
     /// The full form of a short address: `rabbitmq://host[:port][/vhost]/name`. Any other stays as it is.
     pub fn absolute<'a>(&self, address: &'a str) -> Cow<'a, str> {
         let short = ["queue:", "exchange:"].iter().find_map(|scheme| address.strip_prefix(scheme));
-        short.map_or(Cow::Borrowed(address), |name| Cow::Owned(format!("{}{name}", self.prefix)))
+        short.map_or(Cow::Borrowed(address), |name| Cow::Owned([&self.prefix, name].concat()))
     }
 
     /// The short form of a full address at this broker, as a queue's: what was an exchange's address is not told from
@@ -104,7 +104,7 @@ impl BusAddress {
     pub(super) fn short(&self, address: &str) -> Option<String> {
         let name =
             address.strip_prefix(&self.prefix).filter(|name| !name.is_empty() && !name.contains(['/', '?', '#']));
-        name.map(|name| format!("queue:{name}"))
+        name.map(|name| ["queue:", name].concat())
     }
 }
 

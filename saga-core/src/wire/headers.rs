@@ -86,12 +86,6 @@ pub(super) fn text<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
 /// When they are too many, too long, or nothing that a database can keep.
 pub(super) fn merged(delivery: &Headers, envelope: Headers) -> Result<Headers, String> {
     let mut headers = Headers::new();
-    let of_message = delivery
-        .iter()
-        .filter(|(name, value)| !value.is_null() && !is_one_of(&transport::ALL, name) && !is_one_of(&BROKERS, name));
-    for (name, value) in of_message {
-        headers.insert(known(name.clone()), value.clone());
-    }
     for (name, value) in envelope {
         let name = known(name);
         if !headers.contains_key(&name) {
@@ -99,6 +93,15 @@ pub(super) fn merged(delivery: &Headers, envelope: Headers) -> Result<Headers, S
         }
         headers.insert(name, value);
     }
+    // Almost all of them are in the envelope, too.
+    let is_new = |name: &str| !headers.contains_key(name) && !headers.keys().any(|it| it.eq_ignore_ascii_case(name));
+    let only_beside: Vec<_> = delivery
+        .iter()
+        .filter(|(name, value)| !value.is_null() && is_new(name))
+        .filter(|(name, _)| !is_one_of(&transport::ALL, name) && !is_one_of(&BROKERS, name))
+        .map(|(name, value)| (known(name.clone()), value.clone()))
+        .collect();
+    headers.extend(only_beside);
     check(&headers)?;
     Ok(headers)
 }

@@ -10,6 +10,8 @@ use serde_json::value::RawValue;
 /// No object with more members is read as an envelope, which has fourteen: what is kept of one must not be many times as
 /// large as what came.
 const MAX_MEMBERS: usize = 256;
+/// As many as an envelope has: there is room for them from the beginning.
+const USUAL_MEMBERS: usize = 15;
 
 /// The members of a JSON object, in their order.
 #[derive(Debug, Default)]
@@ -46,8 +48,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Members::default();
-                while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                let mut members = Members(Vec::with_capacity(USUAL_MEMBERS));
+                while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
                     if members.0.len() == MAX_MEMBERS {
                         return Err(A::Error::custom(format_args!(
                             "an envelope has no more than {MAX_MEMBERS} members"
@@ -68,27 +70,27 @@ impl Serialize for Members<'_> {
     }
 }
 
-/// A name, borrowed where it is written without escapes.
-struct Name<'a>(Cow<'a, str>);
+/// A text, borrowed where it is written without escapes.
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Name<'de> {
+impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
+        struct Borrowing;
+        impl<'de> Visitor<'de> for Borrowing {
+            type Value = Text<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
+                f.write_str("a string")
             }
 
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(text)))
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
             }
         }
-        deserializer.deserialize_str(Text)
+        deserializer.deserialize_str(Borrowing)
     }
 }

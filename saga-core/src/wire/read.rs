@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::headers::{self, transport};
 use super::members::Members;
-use super::tidy::tidy;
+use super::tidy::{is_flat, tidy};
 use super::{BusAddress, MAX_NAME, Raw, UNDECODABLE};
 use crate::message::{Envelope, Headers, header, strip_urn};
 use content::Form;
@@ -82,8 +82,11 @@ pub fn read(incoming: &Incoming<'_>) -> Read {
 /// The message, and whether the endpoint handles it.
 fn decode(incoming: &Incoming<'_>) -> Result<(Envelope, bool), String> {
     let form = content::form(incoming.content_type, incoming.content_encoding)?;
-    let json = tidy(content::text(incoming.body)?)?;
-    let members: Result<Members<'_>, _> = serde_json::from_str(&json);
+    let text = content::text(incoming.body)?;
+    // Almost all of them are JSON as the standard has it.
+    let read: Option<Members<'_>> = if is_flat(text) { serde_json::from_str(text).ok() } else { None };
+    let json = if read.is_some() { Cow::Borrowed(text) } else { tidy(text)? };
+    let members = read.map_or_else(|| serde_json::from_str(&json), Ok);
     let mut envelope = match (form, members) {
         (Form::Envelope, Ok(members)) => enveloped::read(&members, incoming)?,
         (Form::Envelope, Err(error)) => return Err(format!("the body is no envelope: {error}")),

@@ -26,6 +26,11 @@ pub(super) fn tidy(text: &str) -> Result<Cow<'_, str>, String> {
     Ok(String::from_utf8(bytes).map_or(Cow::Borrowed(text), Cow::Owned))
 }
 
+/// Whether a text can not be nested deeper than [`MAX_DEPTH`], because no more than that begins in it.
+pub(super) fn is_flat(text: &str) -> bool {
+    text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count() <= MAX_DEPTH
+}
+
 /// Where the comments and the trailing commas are.
 fn blanks(text: &[u8]) -> Result<Vec<(usize, usize)>, String> {
     let mut blanks = Vec::new();
@@ -124,6 +129,7 @@ mod tests {
     #[test]
     fn given_arrays_in_arrays_when_they_are_too_deep_then_it_is_said() {
         let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(is_flat(&nested(MAX_DEPTH)) && !is_flat(&nested(MAX_DEPTH + 1)));
         assert!(tidy(&nested(MAX_DEPTH)).is_ok());
         assert_eq!(tidy(&nested(100_000)), Err("the body is nested deeper than 96 levels".to_owned()));
     }

@@ -11,7 +11,10 @@ use super::headers::{self, MAX_HEADERS_SIZE};
 use super::members::Members;
 use super::{BusAddress, ENVELOPE, HostInfo, MAX_BODY, Raw, WireError};
 use crate::fault::is_fault;
-use crate::message::{Body, Envelope, Headers, urn};
+use crate::message::{Body, Envelope, Headers, json, urn};
+
+/// About what an envelope takes around its message, with a few headers.
+const AROUND: usize = 1_536;
 
 /// A message as it is published: persistent (`delivery_mode` 2), with these properties and no others.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +87,7 @@ pub fn write(envelope: &Envelope, host: &HostInfo, base: &BusAddress) -> Result<
         headers: &envelope.headers,
         host,
     };
-    let body = Body::of(&written).into_string().into_bytes();
+    let body = json(&written, envelope.message.as_str().len() + AROUND);
     if body.len() > MAX_BODY {
         return Err(WireError::TooLarge(body.len()));
     }

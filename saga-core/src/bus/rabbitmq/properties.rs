@@ -38,7 +38,7 @@ pub(super) fn redelivered(properties: &BasicProperties, flag: bool) -> u32 {
 pub(super) fn headers(properties: &BasicProperties) -> Headers {
     let Some(table) = properties.headers() else { return Headers::new() };
     let fields = table.as_ref().iter().filter(|(name, _)| !is_count(name.as_ref()));
-    fields.map(|(name, value)| (name.to_string().into(), json(value))).collect()
+    fields.map(|(name, value)| (name.as_ref().clone().into(), json(value))).collect()
 }
 
 /// The properties of a message that is published.
@@ -159,7 +159,7 @@ fn json(value: &FieldValue) -> Value {
     let float = |it: f64| Number::from_f64(it).map_or(Value::Null, Value::Number);
     match value {
         FieldValue::t(it) => Value::Bool(*it),
-        FieldValue::S(it) => Value::String(it.to_string()),
+        FieldValue::S(it) => Value::String(it.as_ref().clone()),
         FieldValue::f(it) => float(f64::from(*it)),
         FieldValue::d(it) => float(*it),
         FieldValue::T(seconds) => i64::try_from(*seconds)

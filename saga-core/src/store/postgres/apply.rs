@@ -3,7 +3,7 @@
 
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres, Row as _};
+use sqlx::{PgConnection, Postgres};
 use uuid::Uuid;
 
 use super::domain::{self, Writers};
@@ -237,25 +237,24 @@ async fn write_outbox(
     let mut ids = Vec::with_capacity(commit.outbox.len());
     for block in commit.outbox.chunks(BLOCK) {
         let rows = Outbox::of(block);
-        // The sequence counts blocks of ids, so that a row's id is said by its position, and not by the order in which
-        // rows are written or returned.
-        let insert = sqlx::query(
-            "WITH block AS MATERIALIZED (SELECT nextval('saga_outbox_id_seq') AS first)
-             INSERT INTO saga_outbox (id, owner, message_id, message_type, destination, envelope, created_at)
-             SELECT block.first + position - 1, $5, message_id, message_type, destination, envelope, $6
-             FROM block, unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
-               AS new (message_id, message_type, destination, envelope, position)
-             RETURNING id",
+        // The sequence counts blocks of ids, so a row's id is said by its position, not by the order in
+        // which rows are written, and the first one says them all.
+        let insert = sqlx::query_scalar(
+            "WITH block AS MATERIALIZED (SELECT nextval('saga_outbox_id_seq') AS first),
+             written AS (
+               INSERT INTO saga_outbox (id, owner, message_id, message_type, destination, envelope, created_at)
+               SELECT block.first + position - 1, $5, message_id, message_type, destination, envelope, $6
+               FROM block, unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY
+                 AS new (message_id, message_type, destination, envelope, position)
+             )
+             SELECT first FROM block",
         );
         let insert = insert.bind(rows.message_ids).bind(rows.message_types).bind(rows.destinations);
         let insert = insert.bind(rows.envelopes).bind(owner).bind(time(commit.at));
-        let refused = |error: sqlx::Error| of_statement("the outbox can not be written", &error);
-        let written = insert.fetch_all(&mut *connection).await.map_err(refused)?;
-        for row in &written {
-            ids.push(row.try_get(0).map_err(refused)?);
-        }
+        let first = insert.fetch_one(&mut *connection).await;
+        let first: OutboxId = first.map_err(|error| of_statement("the outbox can not be written", &error))?;
+        ids.extend((first..).take(block.len()));
     }
-    ids.sort_unstable();
     Ok(ids)
 }
 
