@@ -14,8 +14,8 @@ use crate::order::Order;
 /// How long a gateway or a mailer may take to answer, beside the payment's delay, before the attempt has failed.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many notifications are made at the same time: two batches of the runtime, one that is committed and the next.
-const NOTIFIER_CONCURRENCY: usize = 1_024;
+/// How many notifications are made at the same time: as many as one batch of the runtime holds.
+const NOTIFIER_CONCURRENCY: usize = 512;
 
 /// The order process: its saga, its activities, its notifier, and what they stand on.
 ///

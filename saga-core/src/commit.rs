@@ -72,12 +72,13 @@ impl Commit {
         }
     }
 
-    /// Whether sent rows are all that it is about. Nobody waits for these to be gone.
-    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    /// Whether it takes sent rows out, and does nothing else. Nobody waits for these to be gone.
+    #[cfg(any(feature = "runtime", feature = "sqlite", feature = "postgres"))]
     pub(crate) fn settles_only(&self) -> bool {
         let Self { forgotten, redriven, inbox, instances, marks, journal, .. } = self;
         let Self { rows, timers, cancelled, fired, outbox, dead_letters, .. } = self;
-        forgotten.is_empty()
+        !self.settled.is_empty()
+            && forgotten.is_empty()
             && redriven.is_empty()
             && inbox.is_empty()
             && instances.is_empty()

@@ -23,6 +23,21 @@ use crate::store::{LoadQuery, Loaded, Store, StoreError};
 /// wait.
 pub(crate) const BATCH: usize = 512;
 
+/// Takes along what comes while all others have their turn: the first of many must not be a batch alone. Ends with the
+/// first turn that brings nothing, and with [`BATCH`] at the latest.
+pub(crate) async fn gather<T>(coming: &mut mpsc::UnboundedReceiver<T>, batch: &mut Vec<T>) {
+    let mut taken = 0;
+    while batch.len() > taken && batch.len() < BATCH {
+        taken = batch.len();
+        tokio::task::yield_now().await;
+        while batch.len() < BATCH
+            && let Ok(next) = coming.try_recv()
+        {
+            batch.push(next);
+        }
+    }
+}
+
 /// The first pause after the store did not answer; it doubles up to [`STORE_PAUSE_MAX`].
 const STORE_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two tries of a store that is away: short, because everything waits for it.
@@ -60,6 +75,8 @@ impl Core {
         commit.handed_over = self.relays;
         let due = commit.timers.iter().map(|row| row.due).min();
         let commit = Arc::new(commit);
+        // Sent rows wait for a transaction to go with: that is no time that somebody has waited.
+        let is_waited_for = !commit.settles_only();
         let started = Instant::now();
         let mut pause = STORE_PAUSE;
         let mut unsure = false;
@@ -79,7 +96,9 @@ impl Core {
             self.unsure.notify_one();
         }
         let ids = outcome?;
-        metrics::histogram!("saga_commit_seconds").record(started.elapsed().as_secs_f64());
+        if is_waited_for {
+            metrics::histogram!("saga_commit_seconds").record(started.elapsed().as_secs_f64());
+        }
         self.probes.reached(Point::Committed).await;
         let rows = Arc::try_unwrap(commit).map_or_else(|shared| shared.outbox.clone(), |owned| owned.outbox);
         if self.relays && !ids.is_empty() {

@@ -117,10 +117,10 @@ impl<S: Saga> SagaEndpoint<S> {
                 }
                 // Before what is new: deliveries that never end must not keep it from its turn.
                 () = put_off.due() => intake.failed_before.put_first(put_off.take()),
-                n = self.deliveries.recv_many(&mut delivered, BATCH), if intake.of_bus() < BATCH => {
+                n = self.deliveries.recv_many(&mut delivered, room(intake.of_bus())), if intake.of_bus() < BATCH => {
                     if n == 0 { break }
                 }
-                n = self.submissions.recv_many(&mut submitted, BATCH),
+                n = self.submissions.recv_many(&mut submitted, room(intake.from_callers.len())),
                     if has_callers && intake.from_callers.len() < BATCH =>
                 {
                     // With none, nobody can submit any more; the bus still delivers.
@@ -128,6 +128,7 @@ impl<S: Saga> SagaEndpoint<S> {
                 }
             }
             let mut gathered = 0;
+            // Ends with the first turn that brings nothing, and with `BATCH` at the latest.
             while delivered.len() + submitted.len() > gathered {
                 gathered = delivered.len() + submitted.len();
                 // Whoever brought the first may be about to bring more, and has its turn.
@@ -319,12 +320,17 @@ impl<S: Saga> Batches<S> {
                 }
             }
         }
-        drop(report);
+        report.count();
         if !receipts.is_empty() {
             self.core.bus.acknowledge(&receipts);
             self.core.probes.reached(Point::Acknowledged).await;
         }
     }
+}
+
+/// How many more may wait for a batch.
+fn room(waiting: usize) -> usize {
+    BATCH.saturating_sub(waiting)
 }
 
 /// A message whose failure can not be stored: a caller is told, what the bus delivered is put off.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::bus::{Delivery, Receipt};
@@ -21,7 +21,7 @@ use crate::message::Envelope;
 use crate::mutation::{Mutation, is_out};
 use crate::probe::Point;
 use crate::runtime::HandlerOptions;
-use crate::runtime::core::{BATCH, Core, Suspects};
+use crate::runtime::core::{BATCH, Core, Suspects, gather};
 use crate::runtime::deliver::handled_before;
 use crate::runtime::erased::{ErasedHandler, Work};
 use crate::runtime::patience::{Conflicts, PutOff};
@@ -55,20 +55,6 @@ enum Stage {
     Done,
     /// The store refuses even to note that it failed.
     Refused,
-}
-
-/// Takes what comes while all others have their turn: the first outcome of many must not be committed alone.
-async fn take_along(completions: &mut mpsc::UnboundedReceiver<Completion>, batch: &mut Vec<Completion>) {
-    let mut taken = 0;
-    while batch.len() > taken {
-        taken = batch.len();
-        yield_now().await;
-        while batch.len() < BATCH
-            && let Ok(completion) = completions.try_recv()
-        {
-            batch.push(completion);
-        }
-    }
 }
 
 /// The attempts that are being made now, or wait for a place, each with what its deliveries are acknowledged by when its
@@ -239,7 +225,7 @@ impl HandlerEndpoint {
                 () = put_off.due() => batch = put_off.take(),
                 n = completions.recv_many(&mut batch, BATCH) => {
                     if n == 0 { return }
-                    take_along(&mut completions, &mut batch).await;
+                    gather(&mut completions, &mut batch).await;
                 }
             }
             metrics::histogram!("saga_batch_size", "endpoint" => self.name).record(batch.len() as f64);
@@ -318,7 +304,7 @@ impl HandlerEndpoint {
         for (it, verdict) in open.iter().zip(&verdicts) {
             report.verdict(&it.envelope, verdict);
         }
-        drop(report);
+        report.count();
         self.done(&mut open, running).await;
         Ok(())
     }

@@ -3,8 +3,8 @@
 use crate::message::Envelope;
 use crate::unit_of_work::Verdict;
 
-/// Tells of the messages of one batch; their counts are added up when it is dropped, because a metric is looked up by
-/// its labels each time.
+/// Tells of the messages of one batch. Their counts are added up first, because a metric is looked up by its labels each
+/// time.
 pub(crate) struct Report<'a> {
     endpoint: &'a str,
     /// By the outcome.
@@ -45,11 +45,10 @@ impl<'a> Report<'a> {
             );
         }
     }
-}
 
-impl Drop for Report<'_> {
-    fn drop(&mut self) {
-        for (outcome, count) in self.counts.drain(..) {
+    /// Adds the counts to the metrics.
+    pub(crate) fn count(self) {
+        for (outcome, count) in self.counts {
             let endpoint = self.endpoint.to_owned();
             metrics::counter!("saga_messages_handled_total", "endpoint" => endpoint, "outcome" => outcome)
                 .increment(count);

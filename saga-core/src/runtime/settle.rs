@@ -119,7 +119,9 @@ async fn set_aside(core: &Core, id: OutboxId, row: &OutboxRow, error: String) ->
         commit.settled.push(id);
         let refused = match core.commit(commit).await {
             Ok(()) => {
-                Report::of(&endpoint).verdict(envelope, &verdict);
+                let mut report = Report::of(&endpoint);
+                report.verdict(envelope, &verdict);
+                report.count();
                 return true;
             }
             Err(StoreError::Conflict(reason)) => match handled_before(core, &endpoint, &[envelope.message_id]).await {

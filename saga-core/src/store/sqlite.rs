@@ -13,7 +13,6 @@ mod mutated;
 mod open;
 mod purge;
 mod read;
-mod riders;
 mod text;
 mod writer;
 
@@ -37,8 +36,7 @@ use self::domain::{Writers, erased};
 use self::encode::Encoded;
 use self::load::Loader;
 use self::open::{Database, Lock};
-use self::riders::{RIDE, Riders};
-use self::writer::{Command, Job, Purge, WAITING, Writer};
+use self::writer::{Answer, Command, Job, Purge, RIDE, WAITING, Writer};
 use crate::commit::{Commit, DeadLetterRow, JournalRow, Lane, OutboxId, OutboxRow, StoredInstance, TimerRow};
 use crate::probe::{Probe, Probes};
 use crate::saga::Row;
@@ -72,7 +70,8 @@ struct Inner {
     loader: Loader,
     writers: Arc<Writers>,
     commands: mpsc::Sender<Command>,
-    riders: Arc<Riders>,
+    /// Commits that wait for the next transaction.
+    riders: mpsc::UnboundedSender<Job>,
     /// Cancelled when the last handle is gone.
     dropped: CancellationToken,
 }
@@ -107,7 +106,7 @@ impl SqliteStoreBuilder {
         let loader = Loader::new(database.clone());
         let writers = Arc::new(self.writers);
         let (commands, receiver) = mpsc::channel(WAITING);
-        let riders = Arc::new(Riders::default());
+        let (riders, waiting) = mpsc::unbounded_channel();
         let dropped = CancellationToken::new();
         let checkpoints = Checkpoints::start(database.clone(), lock.clone()).map_err(|error| not_started(&error))?;
         let writer = Writer {
@@ -115,7 +114,7 @@ impl SqliteStoreBuilder {
             writers: writers.clone(),
             probes: self.probes,
             commands: receiver,
-            riders: riders.clone(),
+            riders: waiting,
             connection: Some(connection),
             dropped: dropped.clone(),
             checkpoints: Some(checkpoints),
@@ -192,22 +191,23 @@ impl SqliteStore {
         self.0.loader.close();
         self.0.lock.lock().await.take();
     }
-}
 
-impl SqliteStore {
-    /// Commits with the next transaction, or alone where none comes.
+    /// Commits with the next transaction, or alone where none comes. Where the caller goes away, it is carried out with
+    /// the next transaction or at the close.
     async fn ride(&self, job: Job, mut answer: Answer) -> Result<Vec<OutboxId>, StoreError> {
-        self.0.riders.add(job);
+        self.0.riders.send(job).map_err(|_| closed())?;
         // Real time: a matter of the machine's pace, and of nothing that happens.
-        if let Ok(answer) = timeout(RIDE, &mut answer).await {
-            return answer.map_err(|_| closed())?;
-        }
-        self.0.commands.send(Command::Settle).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        let answered = match timeout(RIDE, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                // A writer that takes no more commands has taken it along, or drops it.
+                self.0.commands.send(Command::Depart).await.ok();
+                answer.await
+            }
+        };
+        answered.map_err(|_| closed())?
     }
 }
-
-type Answer = oneshot::Receiver<Result<Vec<OutboxId>, StoreError>>;
 
 impl Drop for Inner {
     fn drop(&mut self) {

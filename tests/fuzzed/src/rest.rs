@@ -11,7 +11,7 @@ use host::config::Config;
 use order_saga::{LogMailer, MemoryOrders, Notification, OrderProcess, OrderRow, ScriptedGateway};
 use poem::endpoint::BoxEndpoint;
 use poem::http::{Method, StatusCode, header};
-use poem::{Endpoint, Request, Response};
+use poem::{Endpoint, EndpointExt, Request, Response};
 use saga_core::{EmbeddedBus, MemoryStore, StoreError, SystemClock};
 use serde_json::Value;
 use tokio::task::JoinHandle;
@@ -86,7 +86,7 @@ impl Service {
             probe: None,
         };
         let flow = runtime.spawn(async move { flow.run(std::future::pending()).await.unwrap() });
-        Self { endpoint: api::endpoint(Arc::new(state)), runtime, flow, left: REQUESTS }
+        Self { endpoint: api::endpoint(Arc::new(state)).boxed(), runtime, flow, left: REQUESTS }
     }
 
     fn ask(&mut self, request: Request) -> (StatusCode, String, Vec<u8>) {

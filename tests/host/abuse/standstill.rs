@@ -43,7 +43,18 @@ async fn given_a_store_that_stands_still_when_orders_keep_coming_then_they_are_r
         }
         (refused.len(), unknown.len())
     };
-    let mut held = 0;
+    // Batches are in hand before the clock goes on: whoever has gone before a batch begins is not held.
+    let mut in_hand = Vec::new();
+    for batches in 1..=IN_FLIGHT {
+        let (rest, body) = (&host.rest, &body);
+        let posts = (0..AT_ONCE).map(|_| {
+            let (rest, body) = (rest.clone(), body.clone());
+            tokio::spawn(async move { rest.post("/api/orders", &body, &[]).await })
+        });
+        in_hand.extend(posts);
+        store.until_waiting(batches).await;
+    }
+    let mut held = in_hand.len();
     loop {
         let (refused, unknown) = round().await;
         held += unknown;
@@ -54,6 +65,9 @@ async fn given_a_store_that_stands_still_when_orders_keep_coming_then_they_are_r
     }
     assert!(held >= QUEUE, "nobody is refused while there is room: {held}");
     assert_eq!(host.rest.get("/health/live").await.unwrap().status, 200, "it answers all the same");
+    for post in in_hand {
+        assert_problem(&post.await.unwrap().unwrap(), 503, "outcome-unknown");
+    }
 
     store.turns(Mode::Works);
     host.until(|| async {

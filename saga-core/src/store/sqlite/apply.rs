@@ -205,7 +205,7 @@ fn write_outbox(connection: &Connection, commit: &Commit, rows: &Encoded, first:
     Ok(())
 }
 
-/// Rows of one commit have ids in a row, and most of them go with one statement.
+/// Ids of one commit follow each other, so most go with one statement.
 fn settle(connection: &Connection, settled: &[OutboxId]) -> Result<(), StoreError> {
     let mut delete = Statement::new(connection, SETTLE, "a sent row can not be removed", StoreError::Rejected);
     let mut settled = settled.to_vec();

@@ -27,9 +27,9 @@ const INSTANCE: &str = "SELECT version, state, data, timers, retry_count, fault,
 /// takes a thread, a connection and its two files.
 const LOADS: usize = 16;
 
-/// So few keys are read on the thread that asks, a worker of the application: tens of microseconds, less than the way to
-/// another thread and back. A lone message waits for that at each of its steps.
-const FEW: usize = 8;
+/// So few keys are read on the thread that asks, a worker of the application: tens of microseconds where the pages are in
+/// memory, less than the way to another thread and back. A lone message has two, and waits for them at each of its steps.
+const FEW: usize = 4;
 
 /// Connections that only read, as many as loads have run at the same time.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 //! thread and back, which is more than the statement.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
@@ -15,7 +16,6 @@ use super::domain::Writers;
 use super::encode::Encoded;
 use super::error::of_statement;
 use super::open::{Database, Lock};
-use super::riders::Riders;
 use crate::commit::{Commit, OutboxId};
 use crate::probe::{Point, Probes};
 use crate::store::StoreError;
@@ -27,12 +27,16 @@ const MAX_COMMITS: usize = 256;
 /// A group that has this many rows takes no further commit, so that the others need not wait too long.
 const MAX_ROWS: usize = 8_192;
 
+/// How long a commit that only takes sent rows out of the outbox waits for a transaction to ride along with. Nobody waits
+/// for these rows to be gone, and a transaction of its own would make those wait who do.
+pub(super) const RIDE: Duration = Duration::from_millis(20);
+
 /// What the writer is asked to do.
 pub(super) enum Command {
     /// Commit, and say the ids of the outbox rows.
     Commit(Job),
-    /// Carry out the commits that have waited long enough for others to ride along with.
-    Settle,
+    /// Carry out the commits that wait for the next transaction: none has come for a while.
+    Depart,
     /// Remove old rows.
     Purge(Purge),
     /// Finish what was asked before, close the database, say so and end.
@@ -45,6 +49,9 @@ pub(super) struct Job {
     pub(super) rows: Encoded,
     pub(super) reply: oneshot::Sender<Result<Vec<OutboxId>, StoreError>>,
 }
+
+/// What became of a commit: the ids of its outbox rows.
+pub(super) type Answer = oneshot::Receiver<Result<Vec<OutboxId>, StoreError>>;
 
 /// Old rows to remove.
 pub(super) struct Purge {
@@ -60,7 +67,8 @@ pub(super) struct Writer {
     pub(super) writers: Arc<Writers>,
     pub(super) probes: Probes,
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) riders: Arc<Riders>,
+    /// Commits that wait for the next transaction. Dropped with the writer, so that nobody waits for one that has ended.
+    pub(super) riders: mpsc::UnboundedReceiver<Job>,
     pub(super) connection: Option<Connection>,
     /// Cancelled when nobody has the store any more.
     pub(super) dropped: CancellationToken,
@@ -88,7 +96,10 @@ impl Writer {
                     let group = self.gather(first, &mut waiting);
                     self.commit(group);
                 }
-                Command::Settle => self.commit(self.riders.take()),
+                Command::Depart => {
+                    let group = self.waiting_riders();
+                    self.commit(group);
+                }
                 Command::Purge(Purge { sql, keys, reply }) => {
                     reply.send(self.purge(sql, &keys)).ok();
                 }
@@ -114,6 +125,8 @@ impl Writer {
                     rows += rows_of(&job.commit);
                     group.push(job);
                 }
+                // They ride along with this one.
+                Ok(Command::Depart) => {}
                 Ok(command) => {
                     *waiting = Some(command);
                     break;
@@ -121,8 +134,12 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        group.append(&mut self.riders.take());
+        group.append(&mut self.waiting_riders());
         group
+    }
+
+    fn waiting_riders(&mut self) -> Vec<Job> {
+        std::iter::from_fn(|| self.riders.try_recv().ok()).collect()
     }
 
     /// Commits a group in one transaction; if one of it is at fault, each in its own, so that only that one fails.
@@ -223,7 +240,9 @@ impl Writer {
 
     fn close(&mut self) {
         self.commands.close();
-        self.commit(self.riders.take());
+        self.riders.close();
+        let group = self.waiting_riders();
+        self.commit(group);
         if let Some(checkpoints) = self.checkpoints.take() {
             checkpoints.end();
         }
