@@ -105,7 +105,7 @@ impl<S: Saga> SagaEndpoint<S> {
             {
                 in_flight.push(batches.handle(batch));
             }
-            // One side is waited for; of the other, what is there is taken along.
+            // One side is waited for; what the other has brought is taken along with it.
             tokio::select! {
                 biased;
                 () = core.stopping.cancelled() => break,
