@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use host::config::Config;
 
 use crate::entry::Entry;
 use crate::orders::Flow;
@@ -146,7 +147,9 @@ impl Arguments {
 
     /// The ways in that are measured.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        self.entry.map_or_else(|| Entry::ALL.to_vec(), |one| vec![one])
+        let has_broker = self.pairing().has_broker();
+        let all = || Entry::ALL.into_iter().filter(|it| has_broker || *it != Entry::Broker).collect();
+        self.entry.map_or_else(all, |one| vec![one])
     }
 
     pub(crate) fn pairing(&self) -> Pairing {
@@ -156,6 +159,12 @@ impl Arguments {
     /// Starts the service on a new place.
     pub(crate) async fn start(&self, payment: Duration) -> Flow {
         Flow::start(self.pairing().place(), self.hosts, payment).await
+    }
+
+    /// The same, as an entry needs it, whose payments are approved at once.
+    pub(crate) async fn start_for(&self, entry: Entry) -> Flow {
+        let set = |config: &mut Config| config.rabbitmq.local = entry != Entry::Broker;
+        Flow::start_with(self.pairing().place(), self.hosts, set).await
     }
 
     /// What every report begins with.

@@ -23,16 +23,19 @@ pub(crate) enum Entry {
     Runtime,
     /// Over REST, on connections that are kept.
     Rest,
+    /// Straight into the runtime, which sends each message over the broker, commands to itself included.
+    Broker,
     /// From the bus: on RabbitMQ published by another program's client, on the embedded bus by this one's.
     Bus,
 }
 
 impl Entry {
-    pub(crate) const ALL: [Self; 3] = [Self::Runtime, Self::Rest, Self::Bus];
+    pub(crate) const ALL: [Self; 4] = [Self::Runtime, Self::Broker, Self::Rest, Self::Bus];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Runtime => "runtime",
+            Self::Broker => "broker",
             Self::Rest => "rest",
             Self::Bus => "bus",
         }
@@ -66,7 +69,7 @@ impl WayIn {
     pub(crate) async fn open(entry: Entry, services: &[Service], bus: &BusUrl) -> Self {
         let clients = || services.iter().map(|it| it.client.clone()).collect();
         let kind = match (entry, bus) {
-            (Entry::Runtime, _) => Kind::Runtime(clients()),
+            (Entry::Runtime | Entry::Broker, _) => Kind::Runtime(clients()),
             (Entry::Rest, _) => {
                 let (order, each) = (json!({ "items": items() }).to_string(), REQUESTS.div_ceil(services.len()));
                 Kind::Rest(services.iter().map(|it| Poster::new(it.address, "/api/orders", &order, each)).collect())

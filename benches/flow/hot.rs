@@ -29,7 +29,8 @@ struct Run {
 pub(crate) async fn run(arguments: &Arguments) -> Value {
     let pairing = arguments.pairing();
     // Over REST nothing comes for a saga that is not the host's.
-    let entries: Vec<_> = arguments.entries().into_iter().filter(|it| *it != Entry::Rest).collect();
+    let entries: Vec<_> =
+        arguments.entries().into_iter().filter(|it| !matches!(it, Entry::Broker | Entry::Rest)).collect();
     let mut runs: Vec<(Entry, Vec<Run>)> = entries.into_iter().map(|entry| (entry, Vec::new())).collect();
     for _ in 0..arguments.runs {
         for (entry, runs) in &mut runs {
@@ -62,7 +63,7 @@ async fn measure(arguments: &Arguments, pairing: &Pairing, entry: Entry) -> Run 
     let way = match (entry, &place.bus) {
         (Entry::Bus, BusUrl::RabbitMq(url)) => Way::Foreign(Publisher::to(url.expose()).await),
         (Entry::Bus, BusUrl::Embedded) => Way::Published(rig.clients[0].clone()),
-        (Entry::Runtime | Entry::Rest, _) => Way::Submitted(rig.clients[0].clone()),
+        (Entry::Runtime | Entry::Broker | Entry::Rest, _) => Way::Submitted(rig.clients[0].clone()),
     };
     let tick = |_| way.clone().tick(counter);
     let messages = arguments.orders();

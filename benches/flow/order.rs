@@ -61,7 +61,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Value {
 }
 
 async fn measure(arguments: &Arguments, entry: Entry) -> Run {
-    let flow = arguments.start(std::time::Duration::ZERO).await;
+    let flow = arguments.start_for(entry).await;
     let way = flow.way(entry).await;
     let alone = flow.alone(&way, ALONE).await;
     let (orders, window) = (arguments.orders(), arguments.backlog);

@@ -56,7 +56,7 @@ impl Rig {
             let rabbit = match &place.bus {
                 BusUrl::Embedded => None,
                 BusUrl::RabbitMq(url) => {
-                    Some(Arc::new(RabbitMqBus::builder(url.expose()).build().expect("a broker's address")))
+                    Some(Arc::new(RabbitMqBus::builder(url.expose()).local(true).build().expect("a broker's address")))
                 }
             };
             let bus: Arc<dyn Bus> = rabbit.clone().map_or_else(|| Arc::new(EmbeddedBus::new()) as _, |it| it as _);

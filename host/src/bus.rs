@@ -39,6 +39,7 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<Opened> {
     let mut builder = RabbitMqBus::builder(url.expose())
         .queue_type(queues)
         .heartbeat(config.rabbitmq.heartbeat)
+        .local(config.rabbitmq.local)
         .connection_name("saga-host")
         .host(HostInfo::of_this_process("saga-host", env!("CARGO_PKG_VERSION")));
     if let Some(file) = &config.rabbitmq.ca_file {

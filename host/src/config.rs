@@ -77,6 +77,8 @@ pub struct RabbitMqConfig {
     pub delivery_limit: u32,
     /// Into how many shards the orders are parted, over whichever bus.
     pub shards: usize,
+    /// Whether a command to an endpoint of this host goes straight there, and not over the broker.
+    pub local: bool,
 }
 
 /// A kind of queue.
@@ -168,6 +170,7 @@ impl Default for Config {
                 ca_file: None,
                 delivery_limit: 20,
                 shards: 1,
+                local: true,
             },
             retention: Retention::default(),
             payment: PaymentConfig {

@@ -1,6 +1,8 @@
 //! The bus's port: endpoints that receive, messages that are sent and confirmed.
 
 mod embedded;
+#[cfg(any(feature = "rabbitmq", feature = "testkit"))]
+mod local;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
 mod shard;
@@ -14,6 +16,8 @@ use crate::commit::{Name, OutboxId, OutboxRow};
 use crate::message::Envelope;
 
 pub use embedded::EmbeddedBus;
+#[cfg(any(feature = "rabbitmq", feature = "testkit"))]
+pub(crate) use local::Local;
 #[cfg(feature = "rabbitmq")]
 pub use rabbitmq::{BuildError as RabbitMqBuildError, QueueType, RabbitMqBus, RabbitMqBusBuilder};
 pub use shard::{BUCKETS, Shard, ShardKey, bucket};
@@ -40,6 +44,14 @@ pub trait Bus: Send + Sync + 'static {
     /// Sends messages; returns when they are on their way, not when they have arrived. The outcome of each comes
     /// through `confirms`, in any order, exactly once.
     async fn send(&self, rows: Vec<(OutboxId, OutboxRow)>);
+
+    /// Sends messages that this process has committed just now, the first time that they are sent at all. As
+    /// [`send`](Self::send), if the bus makes no difference. One with a broker may hand a command to an endpoint of this
+    /// process without it, and confirms it when it is acknowledged: until then its row in the outbox is the queue, and
+    /// whoever finds it there, after a crash, sends it over the broker.
+    async fn send_fresh(&self, rows: Vec<(OutboxId, OutboxRow)>) {
+        self.send(rows).await;
+    }
 
     /// These deliveries are handled, durably; never deliver them again.
     fn acknowledge(&self, receipts: &[Receipt]);

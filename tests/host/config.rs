@@ -31,6 +31,7 @@ fn given_nothing_when_loaded_then_the_defaults_are_those_of_the_table() {
     assert_eq!(config.bus, BusUrl::Embedded);
     assert_eq!((config.rabbitmq.queues, config.rabbitmq.heartbeat), (QueueKind::Quorum, Duration::from_secs(5)));
     assert_eq!((config.rabbitmq.ca_file, config.rabbitmq.delivery_limit, config.rabbitmq.shards), (None, 20, 1));
+    assert!(config.rabbitmq.local);
     let month = Some(Duration::from_secs(30 * 24 * 60 * 60));
     assert_eq!((config.retention.inbox, config.retention.journal, config.retention.redriven), (month, None, None));
     assert_eq!(config.retention.interval, Duration::from_secs(600));
@@ -68,6 +69,7 @@ heartbeat = "10s"
 ca_file = "Cargo.toml"
 delivery_limit = 5
 shards = 8
+local = false
 [retention]
 inbox = "7days"
 journal = "365days"
@@ -105,7 +107,7 @@ fn given_every_key_in_a_file_when_loaded_then_each_is_taken() {
     assert_eq!((config.roles, config.connections), (Roles::ALL, 20));
     assert_eq!((config.rabbitmq.queues, config.rabbitmq.heartbeat), (QueueKind::Classic, Duration::from_secs(10)));
     assert_eq!((config.rabbitmq.ca_file, config.rabbitmq.delivery_limit), (Some("Cargo.toml".into()), 5));
-    assert_eq!(config.rabbitmq.shards, 8);
+    assert_eq!((config.rabbitmq.shards, config.rabbitmq.local), (8, false));
     let day = Duration::from_secs(24 * 60 * 60);
     let kept = (config.retention.inbox, config.retention.journal, config.retention.redriven);
     assert_eq!(kept, (Some(7 * day), Some(365 * day), None));

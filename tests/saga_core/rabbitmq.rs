@@ -8,6 +8,7 @@ mod connection;
 mod foreign;
 mod hosts;
 mod house;
+mod local;
 mod poison;
 mod publish;
 mod shards;

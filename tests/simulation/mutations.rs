@@ -23,11 +23,11 @@ missed! {
     given_no_version_check_when_simulated_then_it_is_missed =
         VersionCheck, in "60" seeds, which say " was written over version ";
     given_rows_settled_before_they_are_confirmed_when_simulated_then_it_is_missed =
-        ConfirmBeforeSettle, in "4" seeds, which say " was settled, and the broker never had its message";
+        ConfirmBeforeSettle, in "4" seeds, which say " was settled, and neither has the broker had its message";
     given_acknowledgements_before_the_commit_of_a_saga_when_simulated_then_it_is_missed =
-        AckAfterSagaCommit, in "200" seeds, which say "charged 1 times, paid back 0, mailed 0";
+        AckAfterSagaCommit, in "60" seeds, which say " was settled, and neither has the broker had its message";
     given_acknowledgements_before_the_commit_of_a_handler_when_simulated_then_it_is_missed =
-        AckAfterHandlerCommit, in "60" seeds, which say "Completed, and told 0 times that it is completed";
+        AckAfterHandlerCommit, in "60" seeds, which say " was settled, and neither has the broker had its message";
     given_timers_whose_token_nobody_asks_for_when_simulated_then_it_is_missed =
         TimerToken, in "60" seeds, which say " that did not run any more";
 }

@@ -23,7 +23,7 @@ macro_rules! missed {
 }
 missed! {
     given_no_inbox_when_simulated_then_it_is_missed = Inbox, in 8 of 8
-    given_no_check_of_versions_when_simulated_then_it_is_missed = Version, in 4 of 60
+    given_no_check_of_versions_when_simulated_then_it_is_missed = Version, in 4 of 240
     given_confirms_before_a_message_is_stored_when_simulated_then_it_is_missed = ConfirmAfterStore, in 8 of 8
     given_acknowledgements_before_the_commit_when_simulated_then_it_is_missed = AcknowledgeAfterCommit, in 4 of 60
 }

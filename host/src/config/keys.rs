@@ -84,7 +84,7 @@ const DURATION_SOME: &str = "a duration such as 5s, 10m or 500ms, longer than 0,
 
 const KEPT: &str = "a duration such as 30days or 12h, longer than 0, at most 365days, or forever";
 
-static KEYS: [Key; 32] = [
+static KEYS: [Key; 33] = [
     key("http.listen", "an address and a port, such as 127.0.0.1:8080", Shown::Whole, |c, v| {
         c.http.listen = v.parse().map_err(|_| Refused::Unexpected)?;
         Ok(())
@@ -136,6 +136,10 @@ static KEYS: [Key; 32] = [
     key("bus.shards", "a whole number from 1 to 128", Shown::Whole, |c, v| {
         c.rabbitmq.shards =
             number(v).filter(|count| (1..=saga_core::BUCKETS).contains(count)).ok_or(Refused::Unexpected)?;
+        Ok(())
+    }),
+    key("bus.local", "true or false", Shown::Whole, |c, v| {
+        c.rabbitmq.local = v.parse().map_err(|_| Refused::Unexpected)?;
         Ok(())
     }),
     key("retention.inbox", KEPT, Shown::Whole, |c, v| {

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::{Bus, BusError, Confirm, Delivery, Endpoint, Receipt};
+use crate::bus::{Bus, BusError, Confirm, Delivery, Endpoint, Local, Receipt};
 use crate::commit::{OutboxId, OutboxRow};
 
 use builder::Settings;
@@ -74,13 +74,18 @@ use topology::Plan;
 /// empty; delete it when every host has the new number, the highest number first: the first that is not there ends the
 /// search for them.
 ///
+/// With [`local`](RabbitMqBusBuilder::local) a command that was committed just now goes straight to its endpoint, where this
+/// process consumes that and it has room; it is confirmed when it is acknowledged.
+///
 /// Each connection has a thread of its own. The crate feature `traces` of amqprs is off; who turns it on must keep its
 /// level at `amqprs=info`, because below that it logs passwords and messages.
 ///
 /// Metrics: `saga_bus_confirms_total` by `result` (`taken`, `returned`, `refused`), `saga_bus_reconnects_total` by
-/// `connection` (`publishing`, `consuming`), and `saga_bus_unconfirmed`, the messages that are published and not confirmed.
+/// `connection` (`publishing`, `consuming`), `saga_bus_local_total`, the commands that went past the broker, and
+/// `saga_bus_unconfirmed`, the messages that are published and not confirmed.
 pub struct RabbitMqBus {
     shared: Arc<Shared>,
+    local: Local,
     running: Mutex<Running>,
 }
 
@@ -111,7 +116,7 @@ impl RabbitMqBus {
         let receipts = Arc::new(Receipts::default());
         let (health, ledger) = (Health::new(), Ledger::new(receipts.clone()));
         let shared = Shared { settings, health, ledger, receipts, declaring: tokio::sync::Mutex::default() };
-        Self { shared: Arc::new(shared), running: Mutex::new(Running::Not) }
+        Self { shared: Arc::new(shared), local: Local::default(), running: Mutex::new(Running::Not) }
     }
 
     /// Tells the broker what was acknowledged, waits a few seconds for what it has not confirmed, and closes both connections.
@@ -124,6 +129,7 @@ impl RabbitMqBus {
             while tasks.join_next().await.is_some() {}
         }
         self.shared.ledger.close();
+        self.local.close();
     }
 
     fn running(&self) -> MutexGuard<'_, Running> {
@@ -160,8 +166,11 @@ impl Bus for RabbitMqBus {
         let (deliveries, receivers): (Vec<_>, _) = endpoints.iter().map(|_| mpsc::unbounded_channel()).unzip();
         {
             let mut running = self.running();
-            if !matches!(*running, Running::Not) || !self.shared.ledger.confirm_to(confirms) {
+            if !matches!(*running, Running::Not) || !self.shared.ledger.confirm_to(confirms.clone()) {
                 return Err(topology("this bus was started or closed before; each runtime needs its own".to_owned()));
+            }
+            if self.shared.settings.local {
+                self.local.open(endpoints.iter().zip(&deliveries), &confirms);
             }
             let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
             let publisher = Publisher { shared: self.shared.clone(), plans: plans.clone(), stop: stop.clone() };
@@ -181,6 +190,7 @@ impl Bus for RabbitMqBus {
             Ok(()) => Ok(receivers),
             Err(why) => {
                 *self.running() = Running::NoMore;
+                self.local.close();
                 Err(BusError::Topology(why))
             }
         }
@@ -190,7 +200,15 @@ impl Bus for RabbitMqBus {
         self.shared.ledger.push(rows.into_iter().map(|(id, row)| Parcel::Row(id, row)));
     }
 
+    async fn send_fresh(&self, rows: Vec<(OutboxId, OutboxRow)>) {
+        let rest = self.local.send(rows);
+        if !rest.is_empty() {
+            self.send(rest).await;
+        }
+    }
+
     fn acknowledge(&self, receipts: &[Receipt]) {
+        self.local.acknowledge(receipts);
         self.shared.receipts.acknowledge(receipts);
     }
 

@@ -108,7 +108,7 @@ impl Relay {
                 n = self.handed_over.recv_many(&mut rows, SETTLE) => {
                     if n == 0 { break }
                     swept = false;
-                    sending.send(rows.drain(..).flatten()).await;
+                    sending.send(rows.drain(..).flatten(), Age::Fresh).await;
                 }
             }
         }
@@ -125,7 +125,7 @@ impl Relay {
 impl Sending {
     /// Sends what has room in its lane; the rest is left behind, to be swept when half of the lane is free. A lane that
     /// is behind takes no more than that half: fresh rows must not keep the older ones from their turn.
-    async fn send(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>) {
+    async fn send(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>, age: Age) {
         let mut batch = Vec::new();
         for (id, row) in rows {
             let lane = self.lanes.entry(Lane::of(&row)).or_default();
@@ -142,7 +142,10 @@ impl Sending {
             if is_out(Mutation::ConfirmBeforeSettle) {
                 settle::take_out(&self.core, &batch.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await;
             }
-            self.core.bus.send(batch).await;
+            match age {
+                Age::Fresh => self.core.bus.send_fresh(batch).await,
+                Age::Found => self.core.bus.send(batch).await,
+            }
             self.core.probes.reached(Point::Sent).await;
         }
     }
@@ -213,7 +216,7 @@ impl Sending {
             Sweep::Orphans => self.orphans = rest.is_some(),
             Sweep::Lane { lane, .. } => self.lanes.entry(lane).or_default().behind = rest,
         }
-        self.send(rows.into_iter()).await;
+        self.send(rows.into_iter(), Age::Found).await;
     }
 
     async fn resend(&mut self) {
@@ -247,6 +250,15 @@ impl Sending {
             let _ = settle.send(Settle::Arrived(arrived));
         }
     }
+}
+
+/// Where rows come from.
+#[derive(Clone, Copy)]
+enum Age {
+    /// They were committed just now, and never sent.
+    Fresh,
+    /// A sweep has found them: they may have been sent before.
+    Found,
 }
 
 /// A look into the outbox.
@@ -306,9 +318,9 @@ mod tests {
     async fn given_a_lane_that_is_full_when_others_have_messages_then_they_are_sent_and_its_own_wait_for_their_turn() {
         let window = WINDOW as OutboxId;
         let mut sending = sending();
-        sending.send(rows("Test:Slow", 1..window + 11)).await;
+        sending.send(rows("Test:Slow", 1..window + 11), Age::Fresh).await;
         assert_eq!(sending.in_flight.len(), WINDOW, "ten have no room");
-        sending.send(rows("Test:Quick", window + 11..window + 21)).await;
+        sending.send(rows("Test:Quick", window + 11..window + 21), Age::Fresh).await;
         assert_eq!(sending.in_flight.len(), WINDOW + 10, "another lane is not kept by it");
         assert!(sending.next_sweep().is_none(), "nothing is swept before half of the lane is free");
 
@@ -316,7 +328,7 @@ mod tests {
         let next = sending.next_sweep().expect("half of the lane is free");
         assert_eq!(next, Sweep::Lane { lane: Lane::Event("Test:Slow".into()), after: window });
         let before = sending.in_flight.len();
-        sending.send(rows("Test:Slow", window + 21..window + 31)).await;
+        sending.send(rows("Test:Slow", window + 21..window + 31), Age::Fresh).await;
         assert_eq!(sending.in_flight.len(), before + 1, "fresh ones leave the other half to those left behind");
     }
 }

@@ -36,6 +36,7 @@ macro_rules! bus_conformance {
             a_receipt_of_another_epoch_is_ignored,
             an_envelope_arrives_as_it_was_sent,
             a_thousand_unacknowledged_messages_are_all_delivered,
+            what_is_fresh_arrives_once_and_is_confirmed_once,
             a_message_reaches_the_shard_that_it_belongs_to,
         );
     };
@@ -230,6 +231,42 @@ pub async fn a_thousand_unacknowledged_messages_are_all_delivered(factory: &dyn 
     for _ in 0..1_000 {
         assert_eq!(next(&mut it.confirms).await.result, Ok(()));
     }
+}
+
+/// What was committed just now arrives as anything else, whichever way the bus sends it.
+pub async fn what_is_fresh_arrives_once_and_is_confirmed_once(factory: &dyn BusFactory) {
+    const MESSAGES: u32 = 300;
+    let mut it = Started::new(factory).await;
+    let row = |number| {
+        let destination = match number % 3 {
+            0 => Some("front"),
+            1 => Some("back"),
+            _ => None,
+        };
+        OutboxRow { destination: destination.map(Name::Borrowed), envelope: Arc::new(rang(number)) }
+    };
+    it.bus.send_fresh((0..MESSAGES).map(|number| (OutboxId::from(number), row(number))).collect()).await;
+    it.bus
+        .send_fresh(vec![(OutboxId::from(MESSAGES), OutboxRow { destination: Some("nowhere".into()), ..row(0) })])
+        .await;
+    for (receiver, commands) in [(&mut it.front, 0), (&mut it.back, 1)] {
+        let mut expected: Vec<_> = (0..MESSAGES).filter(|it| it % 3 == commands || it % 3 == 2).collect();
+        while !expected.is_empty() {
+            let delivery = next(receiver).await;
+            let number = delivery.envelope.message.read::<Rang>().map(|it| it.number).unwrap_or(MESSAGES);
+            let place = expected.iter().position(|it| *it == number);
+            expected.remove(place.unwrap_or_else(|| panic!("{number} came twice, or from elsewhere")));
+            it.bus.acknowledge(&[delivery.receipt, delivery.receipt]);
+        }
+    }
+    let mut results = HashMap::new();
+    for _ in 0..=MESSAGES {
+        let confirm = next(&mut it.confirms).await;
+        assert!(results.insert(confirm.id, confirm.result).is_none(), "{} is confirmed twice", confirm.id);
+    }
+    let nowhere = results.remove(&OutboxId::from(MESSAGES));
+    assert!(matches!(nowhere, Some(Err(SendError::Unroutable(_)))), "{nowhere:?}");
+    assert!(results.values().all(Result::is_ok), "{results:?}");
 }
 
 /// Of an endpoint in shards, each takes what belongs to it, in the order in which it was sent, and nothing else.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::mpsc;
 
-use crate::bus::{Bus, BusError, Confirm, Delivery, Endpoint, Receipt, SendError};
+use crate::bus::{Bus, BusError, Confirm, Delivery, Endpoint, Local, Receipt, SendError};
 use crate::commit::{OutboxId, OutboxRow};
 use crate::testkit::sim::broker::{Broker, Published, Registered};
 use crate::testkit::sim::fault::Fault;
@@ -25,6 +25,8 @@ pub(super) struct SimBus(pub(super) Arc<Link>);
 pub(super) struct Link {
     broker: Arc<Broker>,
     life: Arc<Life>,
+    /// The short way past the broker, which one host in two has.
+    local: Option<Local>,
     state: Mutex<State>,
 }
 
@@ -51,7 +53,9 @@ impl Link {
             pending: BTreeMap::new(),
             published: 0,
         };
-        Arc::new(Self { broker: broker.clone(), life: life.clone(), state: Mutex::new(state) })
+        let mut random = Random::new(life.world.options.seed, &format!("{}/local", life.name));
+        let local = random.happens(500).then(Local::default);
+        Arc::new(Self { broker: broker.clone(), life: life.clone(), local, state: Mutex::new(state) })
     }
 
     /// Where it ends, for the trace.
@@ -222,6 +226,9 @@ impl Bus for SimBus {
             registered.push((endpoint.clone(), sender));
             receivers.push(receiver);
         }
+        if let Some(local) = &self.0.local {
+            local.open(registered.iter().map(|(endpoint, sender)| (endpoint, sender)), &confirms);
+        }
         let mut state = self.0.state();
         state.endpoints = registered;
         state.confirms = Some(confirms);
@@ -243,10 +250,26 @@ impl Bus for SimBus {
         }
     }
 
+    async fn send_fresh(&self, rows: Vec<(OutboxId, OutboxRow)>) {
+        let Some(local) = &self.0.local else { return self.send(rows).await };
+        self.0.life.gate().await;
+        for (id, row) in &rows {
+            self.0.life.world.note(&self.0.life.name, "hand over", Some(&row.envelope), || format!("row {id}"));
+        }
+        let rest = local.send(rows);
+        if !rest.is_empty() {
+            self.send(rest).await;
+        }
+    }
+
     fn acknowledge(&self, receipts: &[Receipt]) {
         if self.0.life.is_dead() {
             return;
         }
+        if let Some(local) = &self.0.local {
+            local.acknowledge(receipts);
+        }
+        let receipts: Vec<_> = receipts.iter().filter(|it| !Local::has_given(it)).collect();
         let mut state = self.0.state();
         let (epoch, connection) = (state.epoch, state.connection);
         let after = state.random.millis(0..=4);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::commit::{Commit, InboxRow, OutboxId, OutboxRow};
+use crate::commit::{Commit, InboxRow, OutboxId, OutboxRow, TimerKind};
 use crate::message::Envelope;
 
 /// Remembers every commit and every message that the broker has stored.
@@ -21,6 +21,8 @@ pub(super) struct Ledger {
     /// Answers that the broker had no place for, because whoever asked is gone.
     unwanted: BTreeSet<OutboxId>,
     handled: BTreeMap<(String, Uuid), u32>,
+    /// Messages whose outcome at an endpoint was committed: that it was handled or given up, or is to be tried again.
+    answered: BTreeSet<(String, Uuid)>,
     versions: BTreeMap<(&'static str, Uuid), u64>,
 }
 
@@ -32,6 +34,7 @@ impl Ledger {
             self.handled.remove(&key(row));
         }
         for row in &commit.inbox {
+            self.answered.insert(key(row));
             let times = self.handled.entry(key(row)).or_default();
             *times += 1;
             if *times > 1 {
@@ -45,12 +48,15 @@ impl Ledger {
                 wrong.push(format!("a step of {saga} {id} from version {from} was written over version {last}"));
             }
         }
+        for row in commit.timers.iter().filter(|it| it.kind == TimerKind::Redelivery) {
+            self.answered.insert((row.endpoint.to_string(), row.envelope.message_id));
+        }
         self.committed.extend(ids.iter().copied().zip(commit.outbox.iter().cloned()));
         for id in &commit.settled {
             if !commit.dead_letters.is_empty() {
                 self.set_aside.insert(*id);
             } else if !self.is_done_with(*id) {
-                wrong.push(format!("outbox row {id} was settled, and the broker never had its message"));
+                wrong.push(format!("outbox row {id} was settled, and neither has the broker had its message nor has its endpoint handled it"));
             }
         }
         wrong
@@ -88,7 +94,13 @@ impl Ledger {
     }
 
     fn is_done_with(&self, id: OutboxId) -> bool {
-        [&self.stored, &self.set_aside, &self.unwanted].iter().any(|done| done.contains(&id))
+        [&self.stored, &self.set_aside, &self.unwanted].iter().any(|done| done.contains(&id)) || self.is_answered(id)
+    }
+
+    /// Whether its endpoint has an outcome, however the message came there.
+    fn is_answered(&self, id: OutboxId) -> bool {
+        let Some(OutboxRow { destination: Some(endpoint), envelope }) = self.committed.get(&id) else { return false };
+        self.answered.contains(&(endpoint.to_string(), envelope.message_id))
     }
 }
 
