@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use saga_core::{Body, SqliteWriter};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqlitePool};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::orders::{
     Notification, NotificationKind, OrderItem, OrderPage, OrderRow, OrderStatus, Orders, OrdersError, Overdue,
@@ -29,11 +31,13 @@ impl SqliteWriter<OrderRow> for SqliteOrderRows {
         let mut order = connection.prepare_cached(ORDER)?;
         let mut item = connection.prepare_cached(ITEM)?;
         let mut status = connection.prepare_cached(STATUS)?;
+        let mut times = Times::default();
         for row in rows {
             match row {
-                OrderRow::Submitted(it) => insert_order(it, &mut order, &mut item)?,
-                OrderRow::Status { id, status: name, at } => {
-                    let updated = status.execute(params![id.to_string(), name.name(), text(*at)])?;
+                OrderRow::Submitted(it) => insert_order(it, &mut order, &mut item, &mut times)?,
+                OrderRow::Status { id: order, status: name, at } => {
+                    let mut buffer = [0; Hyphenated::LENGTH];
+                    let updated = status.execute(params![id(*order, &mut buffer), name.name(), times.text(*at)])?;
                     if updated != 1 {
                         // A status of an order that is not there would part the saga from its order: refuse it.
                         return Err(rusqlite::Error::StatementChangedRows(updated));
@@ -61,27 +65,34 @@ impl SqliteWriter<Notification> for SqliteOrderRows {
     /// The first notification of a kind stays: a second one says nothing new.
     fn write(&self, connection: &Connection, rows: &[&Notification]) -> rusqlite::Result<()> {
         let mut insert = connection.prepare_cached(NOTIFICATION)?;
+        let mut times = Times::default();
         for it in rows {
             insert.execute(params![
-                it.id.to_string(),
-                it.order_id.to_string(),
+                id(it.id, &mut [0; Hyphenated::LENGTH]),
+                id(it.order_id, &mut [0; Hyphenated::LENGTH]),
                 it.user_id,
                 it.kind.name(),
                 it.result,
-                it.message_id.to_string(),
-                it.conversation_id.to_string(),
+                id(it.message_id, &mut [0; Hyphenated::LENGTH]),
+                id(it.conversation_id, &mut [0; Hyphenated::LENGTH]),
                 it.attempts,
-                text(it.created_at),
+                times.text(it.created_at),
             ])?;
         }
         Ok(())
     }
 }
 
-fn insert_order(it: &StoredOrder, order: &mut Statement<'_>, item: &mut Statement<'_>) -> rusqlite::Result<()> {
-    let (id, total, submission_id) = (it.id.to_string(), it.total.to_string(), it.submission_id.to_string());
-    let (created, updated) = (text(it.created_at), text(it.updated_at));
-    order.execute(params![id, it.user_id, it.status.name(), total, submission_id, it.fingerprint, created, updated])?;
+fn insert_order(
+    it: &StoredOrder,
+    order: &mut Statement<'_>,
+    item: &mut Statement<'_>,
+    times: &mut Times,
+) -> rusqlite::Result<()> {
+    let [of_order, of_submission] = &mut [[0; Hyphenated::LENGTH]; 2];
+    let (id, submission_id, total) = (id(it.id, of_order), id(it.submission_id, of_submission), it.total.to_string());
+    let (status, created, updated) = (it.status.name(), times.text(it.created_at), times.text(it.updated_at));
+    order.execute(params![id, it.user_id, status, total, submission_id, it.fingerprint, created, updated])?;
     for (position, of) in (0_i64..).zip(&it.items) {
         item.execute(params![id, position, of.product_id, of.quantity, of.price.to_string()])?;
     }
@@ -243,8 +254,26 @@ fn named<T>(row: &SqliteRow, column: &str, from_name: fn(&str) -> Option<T>) -> 
     from_name(text).ok_or_else(|| OrdersError(format!("`{text}` in column {column} is not known to this version")))
 }
 
+/// Writes an id into the buffer: the thread on which rows are written has better to do than to allocate.
+fn id(id: Uuid, buffer: &mut [u8; Hyphenated::LENGTH]) -> &str {
+    id.hyphenated().encode_lower(buffer)
+}
+
 fn text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+/// Times as text; the last one is remembered, because rows that are written together mostly have one time.
+#[derive(Default)]
+struct Times(Option<(DateTime<Utc>, Rc<str>)>);
+
+impl Times {
+    fn text(&mut self, at: DateTime<Utc>) -> Rc<str> {
+        match &self.0 {
+            Some((known, text)) if *known == at => text.clone(),
+            _ => self.0.insert((at, text(at).into())).1.clone(),
+        }
+    }
 }
 
 fn json<T: serde::Serialize>(values: &T) -> String {

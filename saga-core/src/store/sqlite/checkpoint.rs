@@ -17,6 +17,10 @@ use super::open::{Database, Lock};
 /// Pages in the log before they are copied: 16 MB. A page that is written often is then copied once instead of four times,
 /// and the log is short enough that it is soon written over its own old place.
 const PAGES: c_int = 4_000;
+/// How often the thread begins again for what was written while it copied: each time that is less.
+const PASSES: usize = 4;
+/// So few pages it leaves to the writer, about what two commits write under load.
+const FEW: c_int = 600;
 
 thread_local! {
     /// How many pages the log had after the last commit of this thread's connection.
@@ -102,17 +106,30 @@ impl Copier {
                 connection = self.database.connect_writer(false).ok();
             }
             if let Some(connection) = &connection {
-                checkpoint(connection);
+                copy_most(connection);
             }
             self.is_copying.store(false, Ordering::Release);
         }
     }
 }
 
-/// As much as can be copied without waiting for anybody. What fails is tried again: the log keeps what is not copied.
-fn checkpoint(connection: &Connection) {
-    let copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-    if let Err(error) = copied {
-        tracing::warn!(%error, "the log can not be copied into the database; trying again after the next commits");
+/// Copies until little was written since, so that the writer has little to copy while everybody waits for it.
+fn copy_most(connection: &Connection) {
+    let mut copied = 0;
+    for _ in 0..PASSES {
+        let before = std::mem::replace(&mut copied, checkpoint(connection));
+        if copied - before < FEW {
+            break;
+        }
     }
+}
+
+/// As much as can be copied without waiting for anybody; how many pages of the log are copied now. What fails is tried
+/// again: the log keeps what is not copied.
+fn checkpoint(connection: &Connection) -> c_int {
+    let copied = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2));
+    copied.unwrap_or_else(|error| {
+        tracing::warn!(%error, "the log can not be copied into the database; trying again after the next commits");
+        0
+    })
 }

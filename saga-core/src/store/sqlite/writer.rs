@@ -115,11 +115,15 @@ impl Writer {
         }
     }
 
-    /// The first commit, those that wait behind it, and those that ride along.
+    /// The commits that ride along, the first one, and those that wait behind it.
+    ///
+    /// Sent rows go out of the outbox before new ones come into it, because SQLite writes each page that was emptied into
+    /// the log: so the new rows take these pages, and do not need others besides.
     fn gather(&mut self, first: Job, waiting: &mut Option<Command>) -> Vec<Job> {
-        let mut rows = rows_of(&first.commit);
-        let mut group = vec![first];
-        while group.len() < MAX_COMMITS && rows < MAX_ROWS {
+        let mut group = self.waiting_riders();
+        let (mut rows, most) = (rows_of(&first.commit), group.len() + MAX_COMMITS);
+        group.push(first);
+        while group.len() < most && rows < MAX_ROWS {
             match self.commands.try_recv() {
                 Ok(Command::Commit(job)) => {
                     rows += rows_of(&job.commit);
@@ -134,7 +138,6 @@ impl Writer {
                 Err(_) => break,
             }
         }
-        group.append(&mut self.waiting_riders());
         group
     }
 
