@@ -45,12 +45,13 @@ pub trait Bus: Send + Sync + 'static {
     /// through `confirms`, in any order, exactly once.
     async fn send(&self, rows: Vec<(OutboxId, OutboxRow)>);
 
-    /// Sends messages that this process has committed just now, the first time that they are sent at all. As
-    /// [`send`](Self::send), if the bus makes no difference. One with a broker may hand a command to an endpoint of this
-    /// process without it, and confirms it when it is acknowledged: until then its row in the outbox is the queue, and
-    /// whoever finds it there, after a crash, sends it over the broker.
-    async fn send_fresh(&self, rows: Vec<(OutboxId, OutboxRow)>) {
-        self.send(rows).await;
+    /// Takes a message that this process has committed just now, if the bus can give it to an endpoint of this process
+    /// itself, and at once; else it is sent. One with a broker may do so without it, and confirms the message when it is
+    /// acknowledged: until then its row in the outbox is the queue, and whoever finds it there, after a crash, sends it
+    /// over the broker. As many may be taken as the endpoints take; a bus that makes no difference takes none.
+    fn hand_over(&self, id: OutboxId, row: &OutboxRow) -> bool {
+        let _ = (id, row);
+        false
     }
 
     /// These deliveries are handled, durably; never deliver them again.
@@ -74,8 +75,8 @@ pub struct Endpoint {
     pub consumed: bool,
     /// Whether it lives as long as the process: the endpoint that answers to its requests come to.
     pub temporary: bool,
-    /// How many unacknowledged messages it takes at the most: for a bus that pushes over a network. The embedded bus has
-    /// no use for it, because the relay's window bounds what it holds.
+    /// How many unacknowledged messages it takes at the most: for a bus that pushes over a network, and as many again for
+    /// one that also hands them over. The embedded bus has no use for it, because the relay's window bounds what it holds.
     pub prefetch: usize,
     /// Which shard of the endpoint this is; `None`: it can have none.
     pub shard: Option<Shard>,
@@ -96,7 +97,7 @@ pub struct Delivery {
 /// ignores it, and the message is delivered again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Receipt {
-    /// Which connection it came over.
+    /// Which connection it came over; none has the largest number, which is for what came over none.
     pub epoch: u64,
     /// Its number there.
     pub tag: u64,

@@ -89,7 +89,7 @@ impl Metrics {
 fn waiting(text: &mut String, backlog: &Backlog, now: DateTime<Utc>) {
     let since = |at: Option<DateTime<Utc>>| at.map_or(0.0, |at| (now - at).num_milliseconds().max(0) as f64 / 1000.0);
     for (name, help, value) in [
-        ("saga_outbox_rows", "Messages that wait to be sent.", backlog.outbox as f64),
+        ("saga_outbox_rows", "Messages that wait to be sent, or are in hand the short way.", backlog.outbox as f64),
         ("saga_outbox_lag_seconds", "How long the oldest of them has waited.", since(backlog.oldest_outbox)),
         ("saga_timers", "Timers and redeliveries that wait.", backlog.timers as f64),
         ("saga_timer_lag_seconds", "How long the earliest of them has been due.", since(backlog.next_due)),

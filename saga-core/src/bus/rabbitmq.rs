@@ -74,15 +74,16 @@ use topology::Plan;
 /// empty; delete it when every host has the new number, the highest number first: the first that is not there ends the
 /// search for them.
 ///
-/// With [`local`](RabbitMqBusBuilder::local) a command that was committed just now goes straight to its endpoint, where this
-/// process consumes that and it has room; it is confirmed when it is acknowledged.
+/// With [`local`](RabbitMqBusBuilder::local) what is sent to an endpoint goes straight to it when it was committed just now,
+/// where this process consumes that endpoint and it has room; it is confirmed when it is acknowledged.
 ///
 /// Each connection has a thread of its own. The crate feature `traces` of amqprs is off; who turns it on must keep its
 /// level at `amqprs=info`, because below that it logs passwords and messages.
 ///
 /// Metrics: `saga_bus_confirms_total` by `result` (`taken`, `returned`, `refused`), `saga_bus_reconnects_total` by
-/// `connection` (`publishing`, `consuming`), `saga_bus_local_total`, the commands that went past the broker, and
-/// `saga_bus_unconfirmed`, the messages that are published and not confirmed.
+/// `connection` (`publishing`, `consuming`), `saga_bus_unconfirmed`, the messages that are published and not confirmed, and
+/// by `endpoint` `saga_bus_local_total`, the messages that went past the broker, and `saga_bus_local_in_hand`, those of them
+/// that are not acknowledged.
 pub struct RabbitMqBus {
     shared: Arc<Shared>,
     local: Local,
@@ -170,7 +171,10 @@ impl Bus for RabbitMqBus {
                 return Err(topology("this bus was started or closed before; each runtime needs its own".to_owned()));
             }
             if self.shared.settings.local {
-                self.local.open(endpoints.iter().zip(&deliveries), &confirms);
+                // The endpoints' own plans come first, in their order.
+                let room = plans.iter().map(|plan| usize::from(plan.prefetch));
+                let places = endpoints.iter().zip(room).zip(&deliveries);
+                self.local.open(places.map(|((endpoint, room), to)| (endpoint, room, to)), &confirms);
             }
             let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
             let publisher = Publisher { shared: self.shared.clone(), plans: plans.clone(), stop: stop.clone() };
@@ -200,11 +204,8 @@ impl Bus for RabbitMqBus {
         self.shared.ledger.push(rows.into_iter().map(|(id, row)| Parcel::Row(id, row)));
     }
 
-    async fn send_fresh(&self, rows: Vec<(OutboxId, OutboxRow)>) {
-        let rest = self.local.send(rows);
-        if !rest.is_empty() {
-            self.send(rest).await;
-        }
+    fn hand_over(&self, id: OutboxId, row: &OutboxRow) -> bool {
+        self.local.deliver(id, row)
     }
 
     fn acknowledge(&self, receipts: &[Receipt]) {

@@ -20,7 +20,8 @@ use crate::runtime::settle::{self, SETTLE, Settle, Settled};
 use crate::store::Page;
 
 /// How many messages of one lane may be sent and not confirmed. It bounds what the relay and an embedded bus keep in
-/// memory; ten thousand waiting activities must fit. What has no room stays in the outbox, and keeps no other lane.
+/// memory; ten thousand waiting activities must fit. What has no room stays in the outbox, and keeps no other lane. What a
+/// bus takes past its broker is not counted: its endpoint bounds it, and waits for as long as an activity takes.
 const WINDOW: usize = 16_384;
 /// How many rows a sweep reads at once.
 const PAGE: usize = 1_000;
@@ -39,8 +40,8 @@ pub(crate) struct Relay {
 
 struct Sending {
     core: Arc<Core>,
-    /// Sent and not settled.
-    in_flight: HashMap<OutboxId, OutboxRow>,
+    /// Sent or handed over, and not settled.
+    in_flight: HashMap<OutboxId, InFlight>,
     lanes: BTreeMap<Lane, InLane>,
     /// The sweep over all lanes goes on after this row; `None`: it is done.
     sweep_after: Option<OutboxId>,
@@ -51,6 +52,12 @@ struct Sending {
     /// What the bus could not take, to be sent again when the pause is over.
     again: Vec<OutboxId>,
     again_pause: Pause,
+}
+
+struct InFlight {
+    row: OutboxRow,
+    /// Whether its lane counts it.
+    is_sent: bool,
 }
 
 /// One lane of the outbox.
@@ -126,25 +133,32 @@ impl Sending {
     /// Sends what has room in its lane; the rest is left behind, to be swept when half of the lane is free. A lane that
     /// is behind takes no more than that half: fresh rows must not keep the older ones from their turn.
     async fn send(&mut self, rows: impl Iterator<Item = (OutboxId, OutboxRow)>, age: Age) {
-        let mut batch = Vec::new();
+        let (mut ids, mut batch) = (Vec::new(), Vec::new());
         for (id, row) in rows {
+            let std::collections::hash_map::Entry::Vacant(entry) = self.in_flight.entry(id) else { continue };
+            let is_stopping = self.core.stopping.is_cancelled();
+            if age == Age::Fresh && !is_stopping && self.core.bus.hand_over(id, &row) {
+                ids.push(id);
+                entry.insert(InFlight { row, is_sent: false });
+                continue;
+            }
             let lane = self.lanes.entry(Lane::of(&row)).or_default();
             let window = if lane.behind.is_some() { WINDOW / 2 } else { WINDOW };
-            if self.core.stopping.is_cancelled() || lane.in_flight >= window {
+            if is_stopping || lane.in_flight >= window {
                 lane.behind = Some(lane.behind.unwrap_or(OutboxId::MAX).min(id - 1));
-            } else if let std::collections::hash_map::Entry::Vacant(entry) = self.in_flight.entry(id) {
+            } else {
                 lane.in_flight += 1;
-                entry.insert(row.clone());
+                ids.push(id);
+                entry.insert(InFlight { row: row.clone(), is_sent: true });
                 batch.push((id, row));
             }
         }
-        if !batch.is_empty() {
+        if !ids.is_empty() {
             if is_out(Mutation::ConfirmBeforeSettle) {
-                settle::take_out(&self.core, &batch.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await;
+                settle::take_out(&self.core, &ids).await;
             }
-            match age {
-                Age::Fresh => self.core.bus.send_fresh(batch).await,
-                Age::Found => self.core.bus.send(batch).await,
+            if !batch.is_empty() {
+                self.core.bus.send(batch).await;
             }
             self.core.probes.reached(Point::Sent).await;
         }
@@ -153,7 +167,7 @@ impl Sending {
     fn settled(&mut self, settled: impl Iterator<Item = Settled>) {
         for Settled { gone, kept } in settled {
             for id in gone {
-                let Some(row) = self.in_flight.remove(&id) else { continue };
+                let Some(InFlight { row, is_sent: true }) = self.in_flight.remove(&id) else { continue };
                 if let Entry::Occupied(mut lane) = self.lanes.entry(Lane::of(&row)) {
                     lane.get_mut().in_flight -= 1;
                     // There may be as many lanes as there were requesters.
@@ -221,7 +235,7 @@ impl Sending {
 
     async fn resend(&mut self) {
         let ids = std::mem::take(&mut self.again);
-        let rows: Vec<_> = ids.into_iter().filter_map(|id| Some((id, self.in_flight.get(&id)?.clone()))).collect();
+        let rows: Vec<_> = ids.into_iter().filter_map(|id| Some((id, self.in_flight.get(&id)?.row.clone()))).collect();
         self.core.bus.send(rows).await;
     }
 
@@ -236,7 +250,7 @@ impl Sending {
                     self.later(id);
                 }
                 Err(SendError::Unroutable(error)) => {
-                    if let Some(row) = self.in_flight.get(&id) {
+                    if let Some(InFlight { row, .. }) = self.in_flight.get(&id) {
                         // The settler ends after the relay.
                         let _ = settle.send(Settle::SetAside(id, row.clone(), error));
                     }
@@ -253,9 +267,9 @@ impl Sending {
 }
 
 /// Where rows come from.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Age {
-    /// They were committed just now, and never sent.
+    /// They were committed just now. A sweep may have been quicker, and have sent them.
     Fresh,
     /// A sweep has found them: they may have been sent before.
     Found,
@@ -274,11 +288,12 @@ enum Sweep {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
     use tokio::sync::Notify;
     use uuid::Uuid;
 
     use super::*;
-    use crate::bus::EmbeddedBus;
+    use crate::bus::{Bus, BusError, Delivery, EmbeddedBus, Endpoint, Receipt};
     use crate::clock::SystemClock;
     use crate::message::{Body, Envelope};
     use crate::probe::Probes;
@@ -292,10 +307,38 @@ mod tests {
         ids.map(move |id| (id, OutboxRow { destination: None, envelope: envelope.clone() }))
     }
 
-    fn sending() -> Sending {
+    /// Takes everything itself.
+    struct Short;
+
+    #[async_trait]
+    impl Bus for Short {
+        async fn start(
+            &self,
+            _: &[Endpoint],
+            _: mpsc::UnboundedSender<Confirm>,
+        ) -> Result<Vec<mpsc::UnboundedReceiver<Delivery>>, BusError> {
+            Ok(Vec::new())
+        }
+
+        async fn send(&self, rows: Vec<(OutboxId, OutboxRow)>) {
+            assert!(rows.iter().all(|(_, row)| *row.envelope.name() == *"Test:Found"), "it has taken them");
+        }
+
+        fn hand_over(&self, _: OutboxId, _: &OutboxRow) -> bool {
+            true
+        }
+
+        fn acknowledge(&self, _: &[Receipt]) {}
+
+        fn health(&self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn sending(bus: impl Bus) -> Sending {
         let core = Arc::new(Core {
             store: Arc::new(MemoryStore::builder().build()),
-            bus: Arc::new(EmbeddedBus::new()),
+            bus: Arc::new(bus),
             clock: Arc::new(SystemClock),
             retry: RetryPolicy::default(),
             probes: Probes::default(),
@@ -317,7 +360,7 @@ mod tests {
     #[tokio::test]
     async fn given_a_lane_that_is_full_when_others_have_messages_then_they_are_sent_and_its_own_wait_for_their_turn() {
         let window = WINDOW as OutboxId;
-        let mut sending = sending();
+        let mut sending = sending(EmbeddedBus::new());
         sending.send(rows("Test:Slow", 1..window + 11), Age::Fresh).await;
         assert_eq!(sending.in_flight.len(), WINDOW, "ten have no room");
         sending.send(rows("Test:Quick", window + 11..window + 21), Age::Fresh).await;
@@ -330,5 +373,17 @@ mod tests {
         let before = sending.in_flight.len();
         sending.send(rows("Test:Slow", window + 21..window + 31), Age::Fresh).await;
         assert_eq!(sending.in_flight.len(), before + 1, "fresh ones leave the other half to those left behind");
+    }
+
+    #[tokio::test]
+    async fn given_a_bus_that_takes_fresh_messages_itself_when_there_are_many_then_they_keep_nothing_from_being_sent() {
+        let window = WINDOW as OutboxId;
+        let mut sending = sending(Short);
+        sending.send(rows("Test:Fresh", 1..window + 11), Age::Fresh).await;
+        assert_eq!(sending.in_flight.len(), WINDOW + 10, "its endpoints bound what it takes");
+        sending.send(rows("Test:Found", window + 11..2 * window + 11), Age::Found).await;
+        assert_eq!(sending.in_flight.len(), 2 * WINDOW + 10);
+        sending.settled([Settled { gone: (1..2 * window + 11).collect(), kept: Vec::new() }].into_iter());
+        assert!(sending.in_flight.is_empty() && sending.lanes.is_empty(), "both are counted out");
     }
 }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::Utc;
-use saga_core::{Change, Commit, Lane, OutboxId, Point, PostgresStore, Probe, Store};
+use saga_core::{Change, Commit, Lane, OutboxId, Point, PostgresStore, Probe, Store, StoreError};
 use sqlx::postgres::PgListener;
 use sqlx::{PgConnection, Row as _};
+use test_servers::Proxy;
 use tokio::sync::Notify;
 
 use super::fixture::{
-    Database, at, commit, eventually, id, ids, inbox, is_handled, migrator, outbox, patience, sending, timer,
+    Database, at, builder, commit, eventually, id, ids, inbox, is_handled, migrator, outbox, patience, sending, timer,
 };
 
 /// A commit of a process that neither sends nor fires.
@@ -146,6 +147,38 @@ async fn given_a_host_that_is_lost_when_its_lease_is_over_then_another_is_told_a
     take_until(&other, &left).await;
     assert!(started.elapsed() < Duration::from_secs(20), "a lost host's work is taken over within seconds");
     assert_eq!(ids(&other.outbox(0, 10).await.unwrap().rows), [left, own].concat());
+}
+
+#[tokio::test]
+async fn given_a_host_that_was_away_for_longer_than_a_lease_when_it_is_back_then_it_gives_the_others_time_to_come_back()
+{
+    let database = Database::new();
+    let lost = database.host().await;
+    let left = lost.commit(sending(0..3)).await.unwrap();
+    let proxy = Proxy::to(&database.url);
+    let away = builder(&proxy.url(&database.url)).open().await.unwrap();
+    told_of_both(&away).await;
+    assert_eq!(away.take_over(10).await.unwrap().rows, [], "its lease runs");
+
+    drop(lost);
+    proxy.refuse(true);
+    proxy.cut();
+    let mut beside = database.connect().await;
+    eventually("every lease to be over", async || {
+        let live = "SELECT FROM saga_hosts WHERE lease_until > now()";
+        sqlx::query(live).fetch_optional(&mut beside).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    proxy.refuse(false);
+    let page = loop {
+        // Until it has a connection again; it has none that was not cut.
+        match away.take_over(10).await {
+            Ok(page) => break page,
+            Err(error) => assert!(matches!(error, StoreError::Unavailable(_)), "{error}"),
+        }
+    };
+    assert_eq!(page.rows, [], "whoever lives may not have come back yet");
+    take_until(&away, &left).await;
 }
 
 #[tokio::test]

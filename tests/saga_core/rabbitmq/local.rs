@@ -14,10 +14,16 @@ fn row(destination: Option<&'static str>, envelope: Envelope) -> OutboxRow {
     OutboxRow { destination: destination.map(Name::Borrowed), envelope: Arc::new(envelope) }
 }
 
-/// Sends numbered commands to the inbox as what was committed just now.
-async fn send_fresh(house: &House, numbers: std::ops::Range<OutboxId>) {
+/// Sends rows as the relay does what was committed just now.
+async fn send_as_fresh(house: &House, rows: impl IntoIterator<Item = (OutboxId, OutboxRow)>) {
     use saga_core::Bus;
-    house.bus.send_fresh(numbers.map(|id| (id, row(Some("inbox"), counted(id)))).collect()).await;
+    let rest = rows.into_iter().filter(|(id, row)| !house.bus.hand_over(*id, row)).collect();
+    house.bus.send(rest).await;
+}
+
+/// Numbered commands to the inbox.
+async fn send_fresh(house: &House, numbers: std::ops::Range<OutboxId>) {
+    send_as_fresh(house, numbers.map(|id| (id, row(Some("inbox"), counted(id))))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,8 +63,18 @@ async fn given_an_endpoint_without_room_when_more_comes_then_the_broker_has_it_u
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn given_a_bound_for_all_endpoints_when_commands_are_fresh_then_it_holds_for_them_too() {
+    let url = Rabbit::shared().vhost();
+    let mut house = House::start(quick(&url).local(true).prefetch(1), &[endpoint("inbox")]).await;
+    send_fresh(&house, 0..3).await;
+    house.all_confirmed(1..3).await;
+    let delivery = house.deliveries(1).await;
+    assert_eq!(number(&delivery[0]), 0);
+    assert_eq!(house.confirms.try_recv(), Err(TryRecvError::Empty), "one alone is in hand the short way");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn given_what_others_may_want_when_it_is_fresh_then_it_goes_over_the_broker() {
-    use saga_core::Bus;
     let url = Rabbit::shared().vhost();
     let key = ShardKey::new(|envelope| envelope.correlation_id);
     let shard = |index| Endpoint { shard: Some(Shard { index, of: 2, key: key.clone() }), ..endpoint("parted") };
@@ -72,7 +88,7 @@ async fn given_what_others_may_want_when_it_is_fresh_then_it_goes_over_the_broke
         (3, row(Some("parted"), counted(3).correlated(Uuid::from_u128(9)))),
         (4, row(Some("inbox"), other)),
     ];
-    house.bus.send_fresh(rows).await;
+    send_as_fresh(house, rows).await;
     house.all_confirmed(1..5).await;
     let foreign = Foreign::at(&url).await;
     // Each of these is where it was published to: the command waits in its queue, and what nobody handles was put aside.

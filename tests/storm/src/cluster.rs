@@ -120,7 +120,7 @@ impl Cluster {
             address: *address,
             program: program.clone(),
             arguments: arguments.clone(),
-            environment: environment(ways.database.url(&servers.store), ways.broker.url(&servers.bus)),
+            environment: environment(number, ways.database.url(&servers.store), ways.broker.url(&servers.bus)),
             log: options.logs.as_ref().map(|folder: &PathBuf| folder.join(format!("host-{number}.log"))),
         };
         before(&servers, addresses.clone())?;
@@ -201,10 +201,12 @@ impl Cluster {
 /// Hosts with short times, so that every end of an order is met within seconds; an order outlives most stops of a server,
 /// or all of them would expire. The gateway decides about a payment as it did before, whichever host asks; where the host
 /// was built with failpoints it fails at first for one payment in five, once in each process, so that there are timers.
-fn environment(store: String, bus: String) -> Vec<(&'static str, String)> {
-    let heartbeat = format!("{HEARTBEAT}s");
+/// Every second host sends all that it sends over the broker.
+fn environment(number: u64, store: String, bus: String) -> Vec<(&'static str, String)> {
+    let (heartbeat, local) = (format!("{HEARTBEAT}s"), number.is_multiple_of(2).to_string());
     let fixed = [
         ("SAGA__BUS__HEARTBEAT", heartbeat.as_str()),
+        ("SAGA__BUS__LOCAL", local.as_str()),
         ("SAGA__PAYMENT__DELAY", "50ms"),
         ("SAGA__PAYMENT__SUCCESS_RATE", "0.5"),
         ("SAGA__PAYMENT__SEED", "1"),

@@ -5,32 +5,37 @@ use std::sync::Arc;
 
 use sqlx::{Connection, PgConnection};
 use tokio::sync::OwnedMutexGuard;
-use uuid::Uuid;
 
 use super::Core;
 use super::open::in_time;
 use super::read::{Columns, read_outbox};
 use super::text::{count, stored};
 use super::transact::unhurried;
+use super::watch::Host;
 use crate::commit::{Lane, OutboxId, OutboxRow};
 use crate::store::sql::add;
 use crate::store::{Page, StoreError};
 
 const NOT_TAKEN: &str = "outbox rows can not be taken over";
 
-/// The hosts that have outbox rows and no lease, `$1` excepted. The owners are found one after another in the index, so
-/// that it costs as much as there are owners, and not as there are rows.
+/// The hosts that have outbox rows and no lease, nor had one for so many seconds, `$1` excepted. The owners are found one
+/// after another in the index, so that it costs as much as there are owners, and not as there are rows.
 macro_rules! gone {
-    () => {
-        "WITH RECURSIVE owners AS (
+    ($seconds:literal) => {
+        concat!(
+            "WITH RECURSIVE owners AS (
            (SELECT owner FROM saga_outbox WHERE owner IS NOT NULL ORDER BY owner LIMIT 1)
            UNION ALL
            SELECT (SELECT it.owner FROM saga_outbox AS it WHERE it.owner > owners.owner ORDER BY it.owner LIMIT 1)
            FROM owners WHERE owners.owner IS NOT NULL
          ), gone AS MATERIALIZED (
            SELECT owner FROM owners WHERE owner <> $1
-             AND NOT EXISTS (SELECT FROM saga_hosts WHERE id = owners.owner AND lease_until > now())
+             AND NOT EXISTS (SELECT FROM saga_hosts WHERE id = owners.owner
+               AND lease_until > now() - make_interval(secs => ",
+            $seconds,
+            "))
          ), "
+        )
     };
 }
 
@@ -43,7 +48,7 @@ macro_rules! lane {
 
 /// Takes over what nobody has or a lost host had, behind `$2`, and answers it with this host's own rows, `$3` at the most.
 const SWEEP: &str = concat!(
-    gone!(),
+    gone!("$6"),
     "nobodys AS MATERIALIZED (
        SELECT id FROM saga_outbox WHERE owner IS NULL AND id > $2 AND ",
     lane!(),
@@ -71,7 +76,7 @@ const SWEEP: &str = concat!(
 /// Takes over what nobody has or a lost host had, and what this host has taken before and given to nobody (`$3`); `$2`
 /// at the most.
 const TAKE_OVER: &str = concat!(
-    gone!(),
+    gone!("$4"),
     "nobodys AS MATERIALIZED (
        SELECT id FROM saga_outbox WHERE owner IS NULL ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
      ), found AS MATERIALIZED (
@@ -107,6 +112,7 @@ pub(super) async fn sweep(
             Some(Lane::Event(name)) => (None, Some(stored(name))),
         };
         let sweep = sqlx::query(SWEEP).bind(core.host.id).bind(after).bind(count(wanted)).bind(endpoint).bind(event);
+        let sweep = sweep.bind(core.host.leniency().as_secs_f64());
         let rows = core.database.ask("the outbox can not be read", sweep).await?;
         for row in &rows {
             after = Columns(row, "saga_outbox").get(0)?;
@@ -167,21 +173,21 @@ type Taken = Vec<(OutboxId, Result<(OutboxId, OutboxRow), StoreError>)>;
 /// One transaction.
 async fn take(core: &Core, limit: usize, before: &[OutboxId], adrift: &mut Adrift) -> Result<Taken, StoreError> {
     let mut lent = core.database.take(NOT_TAKEN).await?;
-    let taken = take_with(&mut lent.connection, core.host.id, limit, before, adrift).await;
+    let taken = take_with(&mut lent.connection, &core.host, limit, before, adrift).await;
     lent.give_back(taken.is_ok());
     taken
 }
 
 async fn take_with(
     connection: &mut PgConnection,
-    host: Uuid,
+    host: &Host,
     limit: usize,
     before: &[OutboxId],
     adrift: &mut Adrift,
 ) -> Result<Taken, StoreError> {
     let mut transaction = in_time(NOT_TAKEN, connection.begin()).await?;
-    let take = sqlx::query(TAKE_OVER).bind(host).bind(count(limit)).bind(before).fetch_all(&mut *transaction);
-    let rows = in_time(NOT_TAKEN, take).await?;
+    let take = sqlx::query(TAKE_OVER).bind(host.id).bind(count(limit)).bind(before).bind(host.leniency().as_secs_f64());
+    let rows = in_time(NOT_TAKEN, take.fetch_all(&mut *transaction)).await?;
     let ids = rows.iter().map(|row| Columns(row, "saga_outbox").get(0)).collect::<Result<Vec<OutboxId>, _>>()?;
     // From here on they may be this host's.
     adrift.extend(&ids);

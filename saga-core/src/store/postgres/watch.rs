@@ -1,6 +1,6 @@
 //! Several hosts on one database: each keeps a lease, listens to what others leave, and looks for what a lost one left.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgNotification};
@@ -63,13 +63,45 @@ pub(super) struct Host {
     pub(super) id: Uuid,
     pub(super) name: String,
     registered: OnceCell<()>,
+    beats: Mutex<Beats>,
     outbox: Notify,
     timers: Notify,
 }
 
+/// When this host was heard, for what it may say of others.
+#[derive(Default)]
+struct Beats {
+    last: Option<Instant>,
+    lenient_until: Option<Instant>,
+}
+
 impl Host {
     pub(super) fn new(id: Uuid, name: String) -> Self {
-        Self { id, name, registered: OnceCell::new(), outbox: Notify::new(), timers: Notify::new() }
+        let beats = Mutex::default();
+        Self { id, name, registered: OnceCell::new(), beats, outbox: Notify::new(), timers: Notify::new() }
+    }
+
+    /// For how long after its lease another host is still believed to be alive.
+    ///
+    /// A host that was away longer than a lease finds everybody's lease over, because the server was away and not they: for
+    /// the time of one lease it gives them as long again. Else the first to come back would do anew what all the others have
+    /// in hand.
+    pub(super) fn leniency(&self) -> Duration {
+        let (beats, now) = (self.beats(), Instant::now());
+        let is_away = beats.last.is_some_and(|last| now > last + LEASE);
+        if is_away || beats.lenient_until.is_some_and(|until| now < until) { LEASE } else { Duration::ZERO }
+    }
+
+    /// This host's lease was renewed.
+    fn is_heard(&self) {
+        let (mut beats, now) = (self.beats(), Instant::now());
+        if beats.last.replace(now).is_some_and(|last| now > last + LEASE) {
+            beats.lenient_until = Some(now + LEASE);
+        }
+    }
+
+    fn beats(&self) -> MutexGuard<'_, Beats> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when this host's row is there: outbox rows of a host that the others do not know are anybody's.
@@ -189,6 +221,7 @@ async fn beat(core: &Core, listener: &mut PgListener) -> Result<(), StoreError> 
         }
         Err(error) => return Err(failed(error)),
     };
+    host.is_heard();
     // Nobody waits for the other's answer: the row is there, whoever has written it.
     let _ = host.registered.set(());
     if row.try_get(0).map_err(failed)? {

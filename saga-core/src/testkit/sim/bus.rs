@@ -227,7 +227,8 @@ impl Bus for SimBus {
             receivers.push(receiver);
         }
         if let Some(local) = &self.0.local {
-            local.open(registered.iter().map(|(endpoint, sender)| (endpoint, sender)), &confirms);
+            let places = registered.iter().map(|(endpoint, sender)| (endpoint, endpoint.prefetch, sender));
+            local.open(places, &confirms);
         }
         let mut state = self.0.state();
         state.endpoints = registered;
@@ -250,16 +251,13 @@ impl Bus for SimBus {
         }
     }
 
-    async fn send_fresh(&self, rows: Vec<(OutboxId, OutboxRow)>) {
-        let Some(local) = &self.0.local else { return self.send(rows).await };
-        self.0.life.gate().await;
-        for (id, row) in &rows {
-            self.0.life.world.note(&self.0.life.name, "hand over", Some(&row.envelope), || format!("row {id}"));
+    fn hand_over(&self, id: OutboxId, row: &OutboxRow) -> bool {
+        let life = &self.0.life;
+        let is_taken = !life.is_dead() && self.0.local.as_ref().is_some_and(|local| local.deliver(id, row));
+        if is_taken {
+            life.world.note(&life.name, "hand over", Some(&row.envelope), || format!("row {id}"));
         }
-        let rest = local.send(rows);
-        if !rest.is_empty() {
-            self.send(rest).await;
-        }
+        is_taken
     }
 
     fn acknowledge(&self, receipts: &[Receipt]) {
@@ -270,6 +268,9 @@ impl Bus for SimBus {
             local.acknowledge(receipts);
         }
         let receipts: Vec<_> = receipts.iter().filter(|it| !Local::has_given(it)).collect();
+        if receipts.is_empty() {
+            return;
+        }
         let mut state = self.0.state();
         let (epoch, connection) = (state.epoch, state.connection);
         let after = state.random.millis(0..=4);

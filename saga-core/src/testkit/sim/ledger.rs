@@ -21,8 +21,9 @@ pub(super) struct Ledger {
     /// Answers that the broker had no place for, because whoever asked is gone.
     unwanted: BTreeSet<OutboxId>,
     handled: BTreeMap<(String, Uuid), u32>,
-    /// Messages whose outcome at an endpoint was committed: that it was handled or given up, or is to be tried again.
-    answered: BTreeSet<(String, Uuid)>,
+    /// Messages whose outcome at an endpoint was committed, that it was handled or given up, or is to be tried again: the
+    /// last row that was there then. A further attempt is a later row, and needs an outcome of its own.
+    answered: BTreeMap<(String, Uuid), OutboxId>,
     versions: BTreeMap<(&'static str, Uuid), u64>,
 }
 
@@ -33,8 +34,9 @@ impl Ledger {
         for row in &commit.forgotten {
             self.handled.remove(&key(row));
         }
+        let last = self.committed.last_key_value().map_or(0, |(id, _)| *id);
         for row in &commit.inbox {
-            self.answered.insert(key(row));
+            self.answered.insert(key(row), last);
             let times = self.handled.entry(key(row)).or_default();
             *times += 1;
             if *times > 1 {
@@ -49,7 +51,7 @@ impl Ledger {
             }
         }
         for row in commit.timers.iter().filter(|it| it.kind == TimerKind::Redelivery) {
-            self.answered.insert((row.endpoint.to_string(), row.envelope.message_id));
+            self.answered.insert((row.endpoint.to_string(), row.envelope.message_id), last);
         }
         self.committed.extend(ids.iter().copied().zip(commit.outbox.iter().cloned()));
         for id in &commit.settled {
@@ -100,7 +102,7 @@ impl Ledger {
     /// Whether its endpoint has an outcome, however the message came there.
     fn is_answered(&self, id: OutboxId) -> bool {
         let Some(OutboxRow { destination: Some(endpoint), envelope }) = self.committed.get(&id) else { return false };
-        self.answered.contains(&(endpoint.to_string(), envelope.message_id))
+        self.answered.get(&(endpoint.to_string(), envelope.message_id)).is_some_and(|last| id <= *last)
     }
 }
 
