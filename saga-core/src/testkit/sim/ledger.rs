@@ -21,8 +21,9 @@ pub(super) struct Ledger {
     /// Answers that the broker had no place for, because whoever asked is gone.
     unwanted: BTreeSet<OutboxId>,
     handled: BTreeMap<(String, Uuid), u32>,
-    /// Messages whose outcome at an endpoint was committed, that it was handled or given up, or is to be tried again: the
-    /// last row that was there then. A further attempt is a later row, and needs an outcome of its own.
+    /// Messages whose outcome at an endpoint was committed, and the last row that it is an answer to. What is to be tried
+    /// again is a later row, which needs an outcome of its own; once it was handled or given up, the inbox answers all
+    /// that come, until an operator has the message redriven.
     answered: BTreeMap<(String, Uuid), OutboxId>,
     versions: BTreeMap<(&'static str, Uuid), u64>,
 }
@@ -31,12 +32,13 @@ impl Ledger {
     /// A commit was carried out. Says what is wrong with it.
     pub(super) fn committed(&mut self, commit: &Commit, ids: &[OutboxId]) -> Vec<String> {
         let mut wrong = Vec::new();
+        let last = self.committed.last_key_value().map_or(0, |(id, _)| *id);
         for row in &commit.forgotten {
             self.handled.remove(&key(row));
-        }
-        let last = self.committed.last_key_value().map_or(0, |(id, _)| *id);
-        for row in &commit.inbox {
             self.answered.insert(key(row), last);
+        }
+        for row in &commit.inbox {
+            self.answered.insert(key(row), OutboxId::MAX);
             let times = self.handled.entry(key(row)).or_default();
             *times += 1;
             if *times > 1 {
@@ -51,7 +53,8 @@ impl Ledger {
             }
         }
         for row in commit.timers.iter().filter(|it| it.kind == TimerKind::Redelivery) {
-            self.answered.insert((row.endpoint.to_string(), row.envelope.message_id), last);
+            let answered = self.answered.entry((row.endpoint.to_string(), row.envelope.message_id)).or_default();
+            *answered = last.max(*answered);
         }
         self.committed.extend(ids.iter().copied().zip(commit.outbox.iter().cloned()));
         for id in &commit.settled {
