@@ -92,11 +92,11 @@ impl Host {
         if is_away || beats.lenient_until.is_some_and(|until| now < until) { LEASE } else { Duration::ZERO }
     }
 
-    /// This host's lease was renewed.
-    fn is_heard(&self) {
-        let (mut beats, now) = (self.beats(), Instant::now());
-        if beats.last.replace(now).is_some_and(|last| now > last + LEASE) {
-            beats.lenient_until = Some(now + LEASE);
+    /// This host's lease was renewed, by what it said then: not later than the server counts from.
+    fn was_heard(&self, said: Instant) {
+        let mut beats = self.beats();
+        if beats.last.replace(said).is_some_and(|last| said > last + LEASE) {
+            beats.lenient_until = Some(Instant::now() + LEASE);
         }
     }
 
@@ -108,7 +108,10 @@ impl Host {
     pub(super) async fn register(&self, database: &Database) -> Result<(), StoreError> {
         let register = async || {
             let renew = sqlx::query(RENEW).bind(self.id).bind(&self.name).bind(LEASE.as_secs_f64());
-            database.tell("this host can not be registered", renew).await.map(drop)
+            let said = Instant::now();
+            database.tell("this host can not be registered", renew).await?;
+            self.was_heard(said);
+            Ok(())
         };
         self.registered.get_or_try_init(register).await.map(drop)
     }
@@ -221,7 +224,7 @@ async fn beat(core: &Core, listener: &mut PgListener) -> Result<(), StoreError> 
         }
         Err(error) => return Err(failed(error)),
     };
-    host.is_heard();
+    host.was_heard(started);
     // Nobody waits for the other's answer: the row is there, whoever has written it.
     let _ = host.registered.set(());
     if row.try_get(0).map_err(failed)? {
